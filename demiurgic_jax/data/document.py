@@ -1,0 +1,100 @@
+"""One training document, and how a record holds it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from demiurgic_jax.data.soft_targets import SoftTargets
+from demiurgic_jax.data.tf_example import parse_features, serialize_features
+from demiurgic_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Document:
+    """Tokens that belong together, and where they come from.
+
+    `loss_mask[i]` 1 means that token i is learnt (as a target); None means that all are. Without
+    `soft_targets` the document has no teacher distribution.
+    """
+
+    key: str
+    language: str
+    task: str
+    tokens: np.ndarray  # integer [n]
+    loss_mask: np.ndarray | None = None  # uint8 [n]
+    soft_targets: SoftTargets | None = None
+    licence: str = "unknown"
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """The smallest of uint16 and uint32, little-endian, that holds every id."""
+    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+
+
+def check_document(document: Document, vocab_size: int) -> None:
+    """Raises UserError when the parts of `document` do not fit together or exceed the vocabulary."""
+    tokens, mask, soft = document.tokens, document.loss_mask, document.soft_targets
+    problem = None
+    if len(tokens) == 0:
+        problem = "has no tokens; leave it out"
+    elif tokens.min() < 0 or tokens.max() >= vocab_size:
+        problem = (
+            f"has token ids from {tokens.min()} to {tokens.max()} but the tokenizer has {vocab_size}; "
+            "encode it with that tokenizer"
+        )
+    elif mask is not None and len(mask) != len(tokens):
+        problem = f"has {len(tokens)} tokens but a loss_mask of {len(mask)}; give one entry per token"
+    elif soft is not None and len(soft) != len(tokens):
+        problem = f"has {len(tokens)} tokens but soft targets for {len(soft)}; give one position per token"
+    elif soft is not None and (soft.ids.size and soft.ids.max() >= vocab_size):
+        problem = (
+            f"has soft targets beyond the {vocab_size} ids of the tokenizer; use a teacher with the same vocabulary"
+        )
+    if problem:
+        raise UserError(f"document {document.key!r} {problem}")
+
+
+def document_to_record(document: Document, ids: np.dtype) -> bytes:
+    """Every feature is always there, so that readers need no defaults; an empty one means absent."""
+    mask = document.loss_mask
+    soft = document.soft_targets
+    features = {
+        "key": document.key.encode(),
+        "language": document.language.encode(),
+        "task": document.task.encode(),
+        "licence": document.licence.encode(),
+        "tokens": document.tokens.astype(ids).tobytes(),
+        "loss_mask": b"" if mask is None or np.all(mask) else np.asarray(mask, np.uint8).tobytes(),
+        "teacher_counts": b"" if soft is None else soft.counts.tobytes(),
+        "teacher_ids": b"" if soft is None else soft.ids.astype(ids).tobytes(),
+        "teacher_logprobs": b"" if soft is None else soft.logprobs.astype("<f2").tobytes(),
+    }
+    return serialize_features(features)
+
+
+def document_from_record(record: bytes, ids: np.dtype) -> Document:
+    """Inverse of `document_to_record`; a loss_mask of ones comes back as None."""
+    features = parse_features(record)
+    soft = None
+    if features["teacher_counts"]:
+        soft = SoftTargets(
+            counts=np.frombuffer(features["teacher_counts"], np.uint8),
+            ids=np.frombuffer(features["teacher_ids"], ids).astype(np.int32),
+            logprobs=np.frombuffer(features["teacher_logprobs"], "<f2").astype(np.float16),
+        )
+    return Document(
+        key=features["key"].decode(),
+        language=features["language"].decode(),
+        task=features["task"].decode(),
+        licence=features["licence"].decode(),
+        tokens=np.frombuffer(features["tokens"], ids).astype(np.int32),
+        loss_mask=np.frombuffer(features["loss_mask"], np.uint8) if features["loss_mask"] else None,
+        soft_targets=soft,
+    )
+
+
+def soft_target_cap(document: Document) -> int:
+    """The most entries that any position of the document has."""
+    if document.soft_targets is None:
+        return 0
+    return int(document.soft_targets.counts.max(initial=0))

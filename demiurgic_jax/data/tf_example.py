@@ -1,0 +1,69 @@
+"""`tf.train.Example` without TensorFlow: its message type, built on protobuf's own runtime.
+
+Only byte strings are used here; the float and integer lists are declared because they are part of the type.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+Field = descriptor_pb2.FieldDescriptorProto
+
+
+def _field(
+    message: descriptor_pb2.DescriptorProto, name: str, number: int, kind: int, *, repeated: bool = False, of: str = ""
+) -> descriptor_pb2.FieldDescriptorProto:
+    label = Field.LABEL_REPEATED if repeated else Field.LABEL_OPTIONAL
+    type_name = f".tensorflow.{of}" if of else None
+    return message.field.add(name=name, number=number, type=kind, label=label, type_name=type_name)
+
+
+def _example_class() -> Any:
+    file = descriptor_pb2.FileDescriptorProto(name="demiurgic/example.proto", package="tensorflow", syntax="proto3")
+    for name, kind in (
+        ("BytesList", Field.TYPE_BYTES),
+        ("FloatList", Field.TYPE_FLOAT),
+        ("Int64List", Field.TYPE_INT64),
+    ):
+        _field(file.message_type.add(name=name), "value", 1, kind, repeated=True)
+
+    feature = file.message_type.add(name="Feature")
+    feature.oneof_decl.add(name="kind")
+    for number, name in enumerate(("bytes_list", "float_list", "int64_list"), start=1):
+        of = "".join(word.capitalize() for word in name.split("_"))
+        _field(feature, name, number, Field.TYPE_MESSAGE, of=of).oneof_index = 0
+
+    features = file.message_type.add(name="Features")
+    entry = features.nested_type.add(name="FeatureEntry")
+    entry.options.map_entry = True
+    _field(entry, "key", 1, Field.TYPE_STRING)
+    _field(entry, "value", 2, Field.TYPE_MESSAGE, of="Feature")
+    _field(features, "feature", 1, Field.TYPE_MESSAGE, repeated=True, of="Features.FeatureEntry")
+
+    _field(file.message_type.add(name="Example"), "features", 1, Field.TYPE_MESSAGE, of="Features")
+    # A pool of its own: TensorFlow, where it is loaded too, declares the same names in the default one.
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
+
+
+_Example = _example_class()
+
+
+def serialize_features(features: Mapping[str, bytes]) -> bytes:
+    """One byte string per feature name; equal features give equal bytes."""
+    example = _Example()
+    for name, value in features.items():
+        example.features.feature[name].bytes_list.value.append(value)
+    return example.SerializeToString(deterministic=True)
+
+
+def parse_features(record: bytes) -> dict[str, bytes]:
+    """Inverse of `serialize_features`. Raises ValueError when `record` is no such message."""
+    try:
+        example = _Example.FromString(record)
+    except DecodeError as error:
+        raise ValueError(f"not a tf.train.Example: {error}") from error
+    return {name: feature.bytes_list.value[0] for name, feature in example.features.feature.items()}

@@ -1,0 +1,26 @@
+"""What the teacher is to be asked, and the key under which its answer is kept."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from demiurgic_jax.data.completer import CompletionRequest
+
+
+@dataclass(frozen=True)
+class TeacherRequest:
+    """One task made of one seed, with the seed's provenance and licence."""
+
+    task: str
+    language: str
+    seed_id: str
+    seed_name: str
+    path: str
+    licence: str
+    request: CompletionRequest
+
+
+def request_key(model: str, request: CompletionRequest) -> str:
+    """SHA-256 (hex) over everything that determines the answer: the model, the parameters and the text."""
+    content = json.dumps({"model": model, **asdict(request)}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(content.encode("ascii")).hexdigest()

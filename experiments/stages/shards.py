@@ -1,0 +1,160 @@
+"""shards: real code and the teacher's answers as tokens, with the teacher's soft targets beside them.
+
+WORKDIR/shards/train, heldout          what training reads
+WORKDIR/shards/text/train, heldout     the same without soft targets, where a teacher scores them
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from demiurgic_jax.curation.seeds import Seed, is_heldout, read_seeds
+from demiurgic_jax.data.chat import encode_example
+from demiurgic_jax.data.document import Document
+from demiurgic_jax.data.shards import ShardSet, write_shards
+from demiurgic_jax.data.tokenizer import Tokenizer
+from demiurgic_jax.distillation.example import Example, read_examples
+from demiurgic_jax.errors import UserError
+from experiments.progress import StageProgress
+from experiments.stages.cache import cache_folder
+from experiments.stages.stage import Run, Stage
+from experiments.stages.tokenizer import run_tokenizer
+from experiments.teacher import has_local_teacher, local_teacher
+from experiments.workdir import canonical_hash
+
+SPLITS = ("train", "heldout")
+
+
+def shard_set(run: Run, split: str) -> ShardSet:
+    """The finished shards of `split`."""
+    return ShardSet(run.file("shards", split))
+
+
+def _inputs(run: Run) -> Mapping[str, Any]:
+    if run.config.shards.soft_targets and not has_local_teacher(run):
+        raise UserError(
+            "config.shards.soft_targets needs the teacher's weights: set config.teacher.path, or "
+            "--config.shards.soft_targets=0 --config.train.soft_targets=0 --config.train.loss.distill_weight=0"
+        )
+    return {"shards": run.config.shards.to_dict(), "heldout_fraction": run.config.seeds.heldout_fraction}
+
+
+def example_document(tokenizer: Tokenizer, example: Example) -> Document:
+    """What of an example is learnt: the answer, not the question."""
+    if example.prompt is None:
+        tokens, mask = encode_example(tokenizer, example.messages, example.completion)
+    else:
+        prompt, answer = tokenizer.encode(example.prompt), tokenizer.encode(example.completion)
+        answer = [*answer, tokenizer.special.eos]
+        tokens = np.array(prompt + answer, np.int32)
+        mask = np.repeat(np.array([0, 1], np.uint8), [len(prompt), len(answer)])
+    return Document(example.id, example.language, example.task, tokens, mask, licence=example.licence)
+
+
+def code_documents(tokenizer: Tokenizer, seeds: Sequence[Seed], budget: int, longest: int) -> list[Document]:
+    """Pieces and whole files in turn, each cut at `longest` tokens, until `budget` tokens are there."""
+    documents: list[Document] = []
+    tokens = 0
+    for seed in _alternating(seeds):
+        if tokens >= budget:
+            break
+        ids = np.array(tokenizer.encode(seed.code)[:longest], np.int32)
+        documents.append(Document(seed.id, seed.language, "code", ids, licence=seed.licence))
+        tokens += len(ids)
+    return documents
+
+
+def _alternating(seeds: Sequence[Seed]) -> Iterable[Seed]:
+    """A piece, a file, a piece …, each kind in an order drawn by hash."""
+    shuffled = sorted(seeds, key=lambda seed: canonical_hash(seed.id))
+    files = iter([seed for seed in shuffled if seed.kind == "file"])
+    pieces = iter([seed for seed in shuffled if seed.kind != "file"])
+    done = object()
+    while True:
+        pair = [next(source, done) for source in (pieces, files)]
+        if all(each is done for each in pair):
+            return
+        yield from (each for each in pair if isinstance(each, Seed))
+
+
+def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
+    config, fraction = run.config.shards, run.config.seeds.heldout_fraction
+    tokenizer = run_tokenizer(run)
+    seeds = read_seeds(run.file("seeds", "seeds.jsonl"))
+    examples = read_examples(run.file("verify", "examples.jsonl"))
+    budgets = {"train": config.code_tokens, "heldout": config.heldout_code_tokens}
+    text_sets: dict[str, ShardSet] = {}
+    for split in SPLITS:
+        heldout = split == "heldout"
+        code = [seed for seed in seeds if is_heldout(seed.path, fraction) == heldout]
+        documents = code_documents(tokenizer, code, budgets[split], config.max_document_tokens)
+        kept = [each for each in examples if is_heldout(each.path, fraction) == heldout]
+        answers = [example_document(tokenizer, each) for each in kept]
+        documents += [each for each in answers if len(each.tokens) <= config.max_document_tokens]
+        if not documents:
+            raise UserError(
+                f"no document is left for the {split} set: raise config.seeds.heldout_fraction or max_files"
+            )
+        folder = run.file("shards", "text") / split if config.soft_targets else run.file("shards", split)
+        # A shard counts as finished when its provenance is the same: so the provenance must say all.
+        provenance = {"experiment": run.name, "split": split, "inputs": _digest(documents)}
+        text_sets[split] = write_shards(
+            folder, documents, tokenizer=tokenizer, num_shards=config.num_shards, provenance=provenance
+        )
+        progress.doing(f"{split}: {len(documents):,} documents")
+    sets = _scored(run, text_sets, progress) if config.soft_targets else text_sets
+    totals = {split: each.manifest for split, each in sets.items()}
+    return {
+        "fingerprints": {split: each.fingerprint for split, each in sets.items()},
+        "documents": {split: len(each) for split, each in sets.items()},
+        "tokens": {split: int(each.lengths.sum()) for split, each in sets.items()},
+        "tasks": {split: manifest["tasks"] for split, manifest in totals.items()},
+        "licences": {split: manifest["licences"] for split, manifest in totals.items()},
+    }
+
+
+def _scored(run: Run, text_sets: Mapping[str, ShardSet], progress: StageProgress) -> dict[str, ShardSet]:
+    """The same documents with the teacher's soft targets."""
+    from demiurgic_jax.sampling.scoring import score_shards
+
+    config = run.config.shards
+    teacher = local_teacher(run, cache_folder(), progress)
+    total = sum(int(each.lengths.sum()) for each in text_sets.values())
+    done = 0
+
+    def show(tokens: int) -> None:
+        nonlocal done
+        done += tokens
+        progress(done, total, "tokens")
+
+    scored: dict[str, ShardSet] = {}
+    for split, source in text_sets.items():
+        scored[split] = score_shards(
+            source,
+            run.file("shards", split),
+            teacher.config,
+            teacher.params,
+            teacher.tokenizer,
+            teacher=run.config.teacher.model,
+            top_k=config.soft_targets,
+            top_p=config.top_p,
+            row_length=config.max_document_tokens,
+            progress=show,
+        )
+    return scored
+
+
+def _digest(documents: Sequence[Document]) -> str:
+    return canonical_hash([[each.key, each.task, each.tokens.tolist()] for each in documents])
+
+
+SHARDS = Stage(
+    name="shards",
+    needs=("seeds", "verify", "tokenizer"),
+    inputs=_inputs,
+    execute=_execute,
+    summary=lambda out: ", ".join(
+        f"{split}: {out['documents'][split]:,} documents, {out['tokens'][split]:,} tokens" for split in SPLITS
+    ),
+)

@@ -1,0 +1,44 @@
+"""What a stage is, and what it is given."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from experiments.progress import StageProgress
+from experiments.workdir import Workdir
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of an experiment, as every stage sees it."""
+
+    name: str
+    config: ConfigDict
+    workdir: Workdir
+
+    def outputs(self, stage: str) -> Mapping[str, Any]:
+        """What the finished `stage` left in its manifest."""
+        manifest = self.workdir.manifest(stage)
+        assert manifest is not None, f"{stage} is declared as needed, so the runner has seen it finished"
+        return manifest.outputs
+
+    def file(self, stage: str, name: str) -> Path:
+        return self.workdir.folder(stage) / name
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`inputs` says in JSON what the stage is made from besides the outputs of the stages it `needs`; it is
+    redone when either changes. `execute` is idempotent and resumes after a kill; it returns its outputs,
+    whose values must follow from the inputs alone, except those in `measured`. `keep_replaced` moves what
+    other inputs made aside instead of removing it."""
+
+    name: str
+    needs: tuple[str, ...]
+    inputs: Callable[[Run], Mapping[str, Any]]
+    execute: Callable[[Run, StageProgress], Mapping[str, Any]]
+    summary: Callable[[Mapping[str, Any]], str]
+    keep_replaced: bool = False

@@ -1,0 +1,55 @@
+"""Package definition; `pip install .[serve,gguf,test]` is what `make test` does."""
+
+from setuptools import find_packages, setup
+
+CORE = [
+    "jax>=0.8,<0.12",
+    "flax>=0.12,<0.13",
+    "optax>=0.2.6,<0.3",
+    "orbax-checkpoint>=0.11.30,<0.13",
+    "grain>=0.2.14,<0.3",
+    "ml-collections>=1.1,<2",
+    "clu>=0.0.12,<0.1",
+    "sentencepiece>=0.2.1,<0.3",
+    "tokenizers>=0.22,<0.24",
+    "safetensors>=0.6,<0.9",
+    "httpx>=0.28,<0.29",
+    "numpy>=2.1,<3",
+    "absl-py>=2.3,<3",
+    "etils[epath]>=1.13,<2",
+    "google-crc32c>=1.7,<2",
+    "protobuf>=6.31,<8",
+    "rich>=14,<16",
+    "jinja2>=3.1.6,<4",  # chat templates of imported models are Jinja programs
+    "matplotlib>=3.10,<4",  # the pictures of report.html
+]
+
+EXTRAS = {
+    "serve": ["starlette>=0.48,<2", "uvicorn>=0.37,<1"],
+    "gguf": ["gguf>=0.17.1,<0.20"],
+    "tfds": ["tensorflow-cpu>=2.20", "tensorflow-datasets>=4.9.9", "tensorboard>=2.20"],
+    "tpu": ["jax[tpu]"],
+    "gpu": ["jax[cuda12]"],
+    "test": [
+        "pytest>=8.4,<10",
+        "pytest-xdist>=3.8,<4",
+        "hypothesis>=6.140,<7",
+        "jaxtyping>=0.3.3,<0.4",
+        "openai>=2,<4",
+        "ruff==0.17.6",
+        "mypy>=1.18,<3",
+    ],
+}
+
+setup(
+    name="demiurgic_jax",
+    version="0.1.0",
+    description="Distil code LLMs of 7B-70B parameters from a teacher, on any JAX device mesh",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["demiurgic_jax*", "experiments*", "tools*"]),
+    package_data={"demiurgic_jax.evaluation": ["prompts/*.jsonl"], "experiments": ["*.html"]},
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["demiurgic=demiurgic_jax.cli.main:main"]},
+)

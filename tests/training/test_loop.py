@@ -1,0 +1,189 @@
+"""A run is the same run, stopped or not; and it stops by itself when it must."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from demiurgic_jax.checkpoints.checkpoint import open_model
+from demiurgic_jax.data.shards import write_shards
+from demiurgic_jax.errors import UserError
+from demiurgic_jax.sharding.mesh import MeshShape
+from demiurgic_jax.training.loop import DivergedError, TrainConfig, train
+from demiurgic_jax.training.losses import LossConfig
+from demiurgic_jax.training.metrics import read_metrics
+from demiurgic_jax.training.optimizer import OptimizerConfig
+
+CONFIG = TrainConfig(
+    steps=6,
+    batch_size=8,
+    context=32,
+    seed=3,
+    soft_targets=4,
+    remat="none",
+    checkpoint_every=3,
+    eval_every=2,
+    mesh=MeshShape(data=2, fsdp=2, tensor=2),
+    optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=2),
+    loss=LossConfig(distill_weight=0.5, z_loss=1e-4, chunk_tokens=16),
+)
+
+
+class PowerCutError(Exception):
+    pass
+
+
+@pytest.fixture
+def trainer(model, params, tokenizer, train_set, heldout_set):
+    """train() with everything but the folder and the config filled in; records the steps that it made."""
+
+    def run(folder, config=CONFIG, *, shards=train_set, initial_params=lambda: params, stop_after=None):
+        steps = []
+
+        def on_step(step, metrics):
+            steps.append(step)
+            if step == stop_after:
+                raise PowerCutError
+
+        train(
+            config,
+            model,
+            tokenizer,
+            shards,
+            heldout_set,
+            folder=folder,
+            initial_params=initial_params,
+            provenance={"teacher": "tests"},
+            on_step=on_step,
+        )
+        return steps
+
+    return run
+
+
+def lasting(rows):
+    """Metrics without the clock's."""
+    return [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def unbroken_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("unbroken")
+
+
+@pytest.fixture
+def unbroken(trainer, unbroken_folder):
+    """A run from end to end, made once."""
+    if not (unbroken_folder / "metrics.jsonl").exists():
+        assert trainer(unbroken_folder) == [1, 2, 3, 4, 5, 6]
+    return unbroken_folder
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(trainer, unbroken, tmp_path):
+    with pytest.raises(PowerCutError):
+        trainer(tmp_path, stop_after=5)
+    assert read_metrics(tmp_path / "metrics.jsonl")[-1]["step"] == 5
+
+    def not_again():
+        pytest.fail("a run that has a checkpoint does not start anew")
+
+    # The checkpoint of step 3 is the newest: 4 and 5 are made again.
+    assert trainer(tmp_path, initial_params=not_again) == [4, 5, 6]
+    ours, theirs = open_model(tmp_path / "checkpoints"), open_model(unbroken / "checkpoints")
+    assert ours.step == theirs.step == 6
+    jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
+    assert lasting(read_metrics(tmp_path / "metrics.jsonl")) == lasting(read_metrics(unbroken / "metrics.jsonl"))
+
+
+def test_a_finished_run_is_left_as_it_is(trainer, unbroken):
+    before = (unbroken / "metrics.jsonl").read_bytes()
+    assert trainer(unbroken) == []
+    assert (unbroken / "metrics.jsonl").read_bytes() == before
+
+
+def test_metrics_tell_every_step_and_the_held_out_ones(unbroken):
+    rows = read_metrics(unbroken / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in rows if "heldout/cross_entropy" in row] == [0, 2, 4, 6]
+    assert rows[-1]["heldout/kl"] < rows[0]["heldout/kl"]
+    assert rows[-1]["heldout/cross_entropy"] < rows[0]["heldout/cross_entropy"]
+    assert len({row["heldout/loss_tokens"] for row in rows if "heldout/loss_tokens" in row}) == 1
+    for name in (
+        "loss",
+        "cross_entropy",
+        "kl",
+        "z_loss",
+        "accuracy",
+        "grad_norm",
+        "learning_rate",
+        "tokens_per_second",
+    ):
+        assert all(np.isfinite(row[name]) for row in rows[1:])
+
+
+def test_a_checkpoint_says_what_it_is_made_of(unbroken, model, train_set, tokenizer):
+    opened = open_model(unbroken / "checkpoints")
+    assert opened.config == model
+    assert opened.card.data_fingerprint == train_set.fingerprint
+    assert opened.card.provenance == {"teacher": "tests"}
+    assert opened.tokenizer.fingerprint == tokenizer.fingerprint
+
+
+def test_a_line_cut_off_by_a_kill_is_written_again(trainer, unbroken, tmp_path):
+    with pytest.raises(PowerCutError):
+        trainer(tmp_path, stop_after=4)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "lo')
+    trainer(tmp_path)
+    assert lasting(read_metrics(tmp_path / "metrics.jsonl")) == lasting(read_metrics(unbroken / "metrics.jsonl"))
+
+
+def test_a_diverging_run_stops_and_names_step_and_metric(trainer, tmp_path):
+    config = replace(CONFIG, optimizer=OptimizerConfig(learning_rate=1e12, warmup_steps=1))
+    with pytest.raises(DivergedError, match=r"^\w+ is (nan|inf) at step 2: lower train\.optimizer\.learning_rate"):
+        trainer(tmp_path, config)
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
+
+
+def test_other_shards_in_the_same_folder_are_refused(trainer, tokenizer, train_set, tmp_path):
+    trainer(tmp_path / "run", replace(CONFIG, steps=3))
+    documents = [train_set.read(index) for index in range(len(train_set) - 1)]
+    other = write_shards(tmp_path / "other", documents, tokenizer=tokenizer, num_shards=1, provenance={})
+    with pytest.raises(UserError) as refusal:
+        trainer(tmp_path / "run", shards=other)
+    for named in (train_set.fingerprint[:12], other.fingerprint[:12], str(tmp_path / "run")):
+        assert named in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"batch_size": 6}, "train.batch_size=6 does not split"),
+        ({"steps": 0}, "train.steps=0 must be at least 1"),
+        ({"compute_dtype": "float8"}, "train.compute_dtype='float8' is unknown: choose one of float32, bfloat16"),
+        ({"soft_targets": 0}, "train.loss.distill_weight=0.5 needs soft targets"),
+        ({"context": 4096}, "fewer than one batch of 8"),
+        ({"mesh": MeshShape(data=3)}, "does not cover the 8 devices"),
+    ],
+)
+def test_settings_that_cannot_run_are_refused_before_anything_is_written(trainer, tmp_path, fields, said):
+    with pytest.raises(UserError) as refusal:
+        trainer(tmp_path, replace(CONFIG, **fields))
+    assert said in str(refusal.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_smaller_than_the_vocabulary_is_refused(model, params, tokenizer, train_set, heldout_set, tmp_path):
+    with pytest.raises(UserError, match=r"tokenizer has 400 ids, model\.vocab_size=399"):
+        train(
+            CONFIG,
+            replace(model, vocab_size=399),
+            tokenizer,
+            train_set,
+            heldout_set,
+            folder=tmp_path,
+            initial_params=lambda: params,
+            provenance={},
+            on_step=lambda step, metrics: None,
+        )

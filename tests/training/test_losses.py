@@ -1,0 +1,171 @@
+"""The chunked losses are the dense ones: values and gradients, for any shape and chunk."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from dense_losses import dense_sums
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from demiurgic_jax.data.batch import Batch
+from demiurgic_jax.errors import UserError
+from demiurgic_jax.training.losses import LossConfig, LossSums, next_token_loss
+
+
+def random_case(seed, *, B=2, S=6, V=23, E=5, K=3, teacher=True):
+    """Hidden states, unembedding, and a batch with prompts, padding, and positions without a teacher."""
+    rng = np.random.default_rng(seed)
+    batch = Batch(
+        tokens=rng.integers(0, V, (B, S)),
+        targets=rng.integers(0, V, (B, S)),
+        positions=np.zeros((B, S), np.int32),
+        segment_ids=np.ones((B, S), np.int32),
+        loss_weights=(rng.integers(0, 2, (B, S)) * rng.uniform(0.5, 2, (B, S))).astype(np.float32),
+    )
+    if teacher:
+        probs = -np.sort(-rng.dirichlet(np.ones(K + 1), (B, S)))[..., :K]
+        ids = np.stack([rng.permutation(V)[:K] for _ in range(B * S)]).reshape(B, S, K)
+        used = np.arange(K) < rng.integers(0, K + 1, (B, S, 1))
+        logprobs = np.where(used, np.log(probs), -np.inf).astype(np.float32)
+        batch = batch._replace(teacher_ids=np.where(used, ids, 0), teacher_logprobs=logprobs)
+    hidden = rng.normal(0, 1, (B, S, E)).astype(np.float32)
+    unembedding = rng.normal(0, 1, (V, E)).astype(np.float32)
+    return hidden, unembedding, batch
+
+
+def sums_and_gradients(hidden, unembedding, batch, config):
+    def objective(hidden, unembedding):
+        sums = next_token_loss(hidden, unembedding, batch, config)
+        return sums.loss, sums
+
+    gradient = jax.jit(jax.grad(objective, argnums=(0, 1), has_aux=True))
+    gradients, sums = gradient(jnp.asarray(hidden), jnp.asarray(unembedding))
+    return sums, gradients
+
+
+def assert_dense(hidden, unembedding, batch, config, seed=0):
+    sums, gradients = sums_and_gradients(hidden, unembedding, batch, config)
+    expected = dense_sums(hidden, unembedding, batch, config)
+    for name in LossSums._fields:
+        np.testing.assert_allclose(getattr(sums, name), expected[name], rtol=1e-4, atol=1e-4, err_msg=name)
+    # Without a gradient asked for, another path computes the same sums.
+    plain = jax.jit(next_token_loss, static_argnums=3)(hidden, unembedding, batch, config)
+    np.testing.assert_allclose(plain, sums, rtol=1e-5, atol=1e-5)
+    # The gradient, by central differences of the dense float64 loss along random directions.
+    rng = np.random.default_rng(seed)
+    step = 1e-5
+    for argument, gradient in enumerate(gradients):
+        for _ in range(3):
+            direction = rng.normal(size=gradient.shape)
+            ends = []
+            for sign in (1, -1):
+                moved = [hidden.astype(np.float64), unembedding.astype(np.float64)]
+                moved[argument] = moved[argument] + sign * step * direction
+                ends.append(dense_sums(*moved, batch, config)["loss"])
+            slope = (ends[0] - ends[1]) / (2 * step)
+            scale = float(np.linalg.norm(gradient)) + 1e-3
+            assert float(np.sum(np.asarray(gradient) * direction)) == pytest.approx(slope, abs=1e-4 * scale + 1e-5)
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("z_loss", [0.0, 1e-2])
+def test_losses_and_gradients_are_those_of_the_formulas(teacher, temperature, z_loss):
+    config = LossConfig(0.7 if teacher else 0.0, temperature, z_loss, chunk_tokens=2)
+    assert_dense(*random_case(0, teacher=teacher), config)
+
+
+@settings(max_examples=12, derandomize=True)
+@given(
+    seed=st.integers(0, 10**6),
+    B=st.integers(1, 3),
+    S=st.integers(1, 9),
+    V=st.integers(5, 30),
+    K=st.integers(1, 4),
+    chunk_tokens=st.integers(1, 12),
+    temperature=st.sampled_from([0.5, 1.0, 3.0]),
+    distill_weight=st.sampled_from([0.0, 0.3, 1.0]),
+)
+def test_any_shape_and_chunk(seed, B, S, V, K, chunk_tokens, temperature, distill_weight):
+    config = LossConfig(distill_weight, temperature, 1e-3, chunk_tokens)
+    assert_dense(*random_case(seed, B=B, S=S, V=V, K=K), config, seed)
+
+
+def test_chunk_size_changes_nothing_but_rounding():
+    hidden, unembedding, batch = random_case(1, S=12)
+    config = LossConfig(0.5, 2.0, 1e-3, chunk_tokens=12)
+    sums, gradients = sums_and_gradients(hidden, unembedding, batch, config)
+    for chunk_tokens in (1, 4, 5):
+        others = sums_and_gradients(hidden, unembedding, batch, replace(config, chunk_tokens=chunk_tokens))
+        for ours, theirs in zip(jax.tree.leaves((sums, gradients)), jax.tree.leaves(others), strict=True):
+            np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5)
+
+
+def test_prompt_and_padding_contribute_nothing():
+    hidden, unembedding, batch = random_case(2)
+    config = LossConfig(0.5, 1.0, 1e-2)
+    sums, (d_hidden, d_unembedding) = sums_and_gradients(hidden, unembedding, batch, config)
+    silent = batch.loss_weights == 0
+    assert 0 < silent.sum() < silent.size
+    np.testing.assert_array_equal(d_hidden[silent], 0)
+    assert (np.abs(d_hidden[~silent]).max(-1) > 0).all()
+
+    other_hidden, _, other = random_case(3)
+    mixed = batch._replace(
+        targets=np.where(silent, other.targets, batch.targets),
+        teacher_ids=np.where(silent[..., None], other.teacher_ids, batch.teacher_ids),
+        teacher_logprobs=np.where(silent[..., None], other.teacher_logprobs, batch.teacher_logprobs),
+    )
+    hidden = np.where(silent[..., None], other_hidden, hidden)
+    sums_2, (d_hidden_2, d_unembedding_2) = sums_and_gradients(hidden, unembedding, mixed, config)
+    np.testing.assert_allclose(sums_2, sums, rtol=1e-6)
+    np.testing.assert_allclose(d_hidden_2[~silent], d_hidden[~silent], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(d_unembedding_2, d_unembedding, rtol=1e-5, atol=1e-6)
+
+
+def test_a_student_that_is_its_teacher_has_nothing_to_learn():
+    hidden, unembedding, batch = random_case(4, V=8)
+    logprobs = jax.nn.log_softmax(hidden @ unembedding.T, axis=-1)
+    ids = np.argsort(-logprobs, axis=-1)[..., :5]
+    batch = batch._replace(teacher_ids=ids, teacher_logprobs=np.take_along_axis(np.asarray(logprobs), ids, -1))
+    for temperature in (1.0, 2.0):
+        sums, gradients = sums_and_gradients(hidden, unembedding, batch, LossConfig(1.0, temperature))
+        assert float(sums.kl) == pytest.approx(0, abs=1e-5)
+        assert max(np.abs(g).max() for g in gradients) < 1e-5
+
+
+def test_extremes_stay_finite():
+    """A certain teacher whose sixteen-bit mass passes 1, an almost certain student, logits in the hundreds."""
+    hidden, unembedding, batch = random_case(5)
+    batch = batch._replace(teacher_logprobs=np.full_like(batch.teacher_logprobs, -np.inf))
+    batch.teacher_logprobs[..., 0] = 0.0005
+    sums, gradients = sums_and_gradients(hidden * 50, unembedding * 5, batch, LossConfig(1.0, 1.0, 1e-4))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((sums, gradients)))
+    assert float(sums.kl) > 0
+
+
+def test_bfloat16_comes_back_as_bfloat16_and_losses_as_float32():
+    hidden, unembedding, batch = random_case(6)
+    sums, gradients = sums_and_gradients(
+        hidden.astype(jnp.bfloat16), unembedding.astype(jnp.bfloat16), batch, LossConfig(0.5)
+    )
+    assert {g.dtype for g in gradients} == {np.dtype(jnp.bfloat16)}
+    assert {x.dtype for x in sums} == {np.dtype(np.float32)}
+    expected = dense_sums(hidden, unembedding, batch, LossConfig(0.5))
+    assert float(sums.loss) == pytest.approx(expected["loss"], rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"distill_weight": 1.5}, r"loss\.distill_weight=1\.5 is outside 0\.\.1"),
+        ({"temperature": 0.0}, r"loss\.temperature=0\.0 must be above 0"),
+        ({"chunk_tokens": 0}, r"loss\.chunk_tokens=0 must be at least 1"),
+    ],
+)
+def test_impossible_settings_are_refused_by_field(fields, said):
+    with pytest.raises(UserError, match=said):
+        LossConfig(**fields)
