@@ -8,6 +8,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TEST_READY := $(VENV)/.ready-test
 
+# XLA takes and gives back its buffers every step; in huge pages (glibc 2.35 and later) that costs a five hundredth of
+# the page faults, which on a CPU is one part in twenty of a training step.
+RUN := GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m experiments.run
+
 .PHONY: help quickstart scratch test test-slow lint clean
 
 help: ## Lists these targets
@@ -27,10 +31,10 @@ $(TEST_READY): setup.py | $(BIN)/python
 	@touch $@ $(READY)
 
 quickstart: $(READY) ## Teacher, shards, student, report: everything, on two CPU cores in ten minutes
-	$(BIN)/python -m experiments.run --config=quickstart
+	$(RUN) --config=quickstart
 
 scratch: $(READY) ## The same with a tokenizer and a network of one's own, from text alone
-	$(BIN)/python -m experiments.run --config=quickstart_scratch
+	$(RUN) --config=quickstart_scratch
 
 test: $(TEST_READY) ## The test suite, without the slow ones
 	$(BIN)/python -m pytest -n 2 -m 'not slow'

@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
             "budget_dollars": 1.0,
             "concurrency": 16,
             "timeout_seconds": 600.0,
-            "slots": 8,  # answers that our own server decodes at once
+            "slots": 16,  # answers that our own server decodes at once
             "max_context": 1024,
         }
     )
@@ -53,8 +53,8 @@ def get_config() -> ConfigDict:
     config.shards = ConfigDict(
         {
             "num_shards": 2,
-            "code_tokens": 48_000,
-            "heldout_code_tokens": 5_000,
+            "code_tokens": 38_000,
+            "heldout_code_tokens": 4_000,
             "max_document_tokens": 512,
             "soft_targets": 32,  # entries kept per token at most; 0 for text alone
             "top_p": 0.98,  # mass after which the others go to the rest bucket
@@ -63,7 +63,7 @@ def get_config() -> ConfigDict:
     config.init = ConfigDict({"kind": "teacher", "layers": 24, "size": "tiny", "checkpoint": ""})
     config.train = ConfigDict(
         {
-            "steps": 130,
+            "steps": 88,
             "batch_size": 1,
             "context": 512,
             "grad_accum_steps": 1,
@@ -72,12 +72,12 @@ def get_config() -> ConfigDict:
             "compute_dtype": "float32",
             "remat": "dots",
             "scan_layers": True,
-            "checkpoint_every": 65,
+            "checkpoint_every": 44,
             "keep_checkpoints": 1,
-            "eval_every": 65,
+            "eval_every": 44,
             "mesh": {"data": 1, "fsdp": -1, "context": 1, "tensor": 1},
             "optimizer": {
-                "learning_rate": 3e-4,
+                "learning_rate": 4e-4,
                 "warmup_steps": 6,
                 "final_fraction": 0.02,
                 "beta1": 0.9,
