@@ -30,7 +30,7 @@ $(TEST_READY): setup.py | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[serve,gguf,test]'
 	@touch $@ $(READY)
 
-quickstart: $(READY) ## Teacher, shards, student, report: everything, on two CPU cores in ten minutes
+quickstart: $(READY) ## Teacher, shards, student, report: everything, on two CPU cores in about ten minutes
 	$(RUN) --config=quickstart
 
 scratch: $(READY) ## The same with a tokenizer and a network of one's own, from text alone
