@@ -1,0 +1,160 @@
+"""A config's own training step, compiled for chips that are not here.
+
+TPU targets need the package `libtpu` (it compiles on any x86 CPU), GPU targets a CUDA plugin of JAX.
+"""
+
+import importlib.util
+import os
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+
+from demiurgic_jax.model.config import ModelConfig
+from demiurgic_jax.model.decoder import Decoder
+from demiurgic_jax.planning.cuda_target import target_config
+from demiurgic_jax.planning.hardware import Hardware
+from demiurgic_jax.planning.hlo import ProgramCounts, count, parse
+from demiurgic_jax.sharding.layout import layout_on
+from demiurgic_jax.sharding.mesh import make_mesh
+from demiurgic_jax.sharding.rules import batch_sharding
+from demiurgic_jax.training.loop import COMPUTE_DTYPES, TrainConfig
+from demiurgic_jax.training.optimizer import make_optimizer
+from demiurgic_jax.training.state import TrainState, abstract_state
+from demiurgic_jax.training.step import Batch, make_train_step, require_divisible
+
+# No GPU is here to time kernels on, and without timing XLA has no setting for its Triton matmuls: cuBLAS it is.
+_CUDA_OPTIONS = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
+
+
+@dataclass(frozen=True)
+class CompiledStep:
+    """Bytes of one chip, and what the program does in one step. `seconds` is what compiling took."""
+
+    argument_bytes: int
+    temporary_bytes: int
+    peak_bytes: int
+    counts: ProgramCounts
+    seconds: float
+
+
+class DoesNotFitError(Exception):
+    """The compiler refused: the program needs `needed_bytes` of a chip that has `limit_bytes`."""
+
+    def __init__(self, needed_bytes: float, limit_bytes: float):
+        super().__init__(f"the step needs {needed_bytes / 1e9:.1f} GB of {limit_bytes / 1e9:.1f} GB a chip")
+        self.needed_bytes, self.limit_bytes = needed_bytes, limit_bytes
+
+
+def prepare_environment() -> None:
+    """JAX on this machine's CPU, and libtpu told that it is not on a TPU host. Before JAX makes its first backend."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-1")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    # Otherwise one process at a time may load it, as if it held a TPU.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "true")
+
+
+def missing_compiler(hardware: Hardware) -> str | None:
+    """What has to be installed to compile for `hardware`; None when it is here."""
+    if hardware.chip.platform == "tpu":
+        return None if importlib.util.find_spec("libtpu") else "libtpu"
+    has_plugin = any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
+    return None if has_plugin else "jax[cuda12]"
+
+
+def target_devices(hardware: Hardware) -> list[jax.Device]:
+    """Descriptions of the devices, good for compiling only."""
+    if hardware.chip.platform == "tpu":
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=hardware.topology).devices)
+    described = topologies.get_topology_desc(
+        platform="cuda",
+        topology_name=hardware.name,
+        topology=hardware.topology,
+        target_config=target_config(hardware.chip),
+    )
+    return list(described.devices)
+
+
+def make_step(
+    train: TrainConfig, model: ModelConfig, devices: list[jax.Device]
+) -> tuple[Any, TrainState, Batch]:
+    """The jitted step that the training loop would run on `devices`, and its arguments without values.
+
+    UserError when the batch does not split over them.
+    """
+    mesh = make_mesh(train.mesh, devices)
+    require_divisible(train.batch_size, train.context, train.grad_accum_steps, mesh)
+    decoder = Decoder(
+        model,
+        compute_dtype=COMPUTE_DTYPES[train.compute_dtype],
+        remat=train.remat,
+        scan_layers=train.scan_layers,
+        layout=layout_on(mesh),
+    )
+    optimizer = make_optimizer(train.optimizer, train.steps)
+    state = abstract_state(model, optimizer, mesh)
+    step = make_train_step(decoder, optimizer, train.loss, mesh, state, train.grad_accum_steps)
+    return step, state, abstract_batch(train, batch_sharding(mesh))
+
+
+def abstract_batch(train: TrainConfig, sharding: Any) -> Batch:
+    """Shapes of one global batch, [B, S] and [B, S, K]."""
+
+    def array(dtype: Any, *last: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((train.batch_size, train.context, *last), dtype, sharding=sharding)
+
+    ids, weights = array(jnp.int32), array(jnp.float32)
+    if not train.soft_targets:
+        return Batch(ids, ids, ids, ids, weights)
+    teacher = array(jnp.int32, train.soft_targets), array(jnp.float32, train.soft_targets)
+    return Batch(ids, ids, ids, ids, weights, *teacher)
+
+
+def bytes_per_chip(tree: Any) -> int:
+    """Bytes that one device stores of a tree of abstract arrays with shardings."""
+    return sum(
+        leaf.dtype.itemsize * _product(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(tree)
+    )
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    result = 1
+    for size in shape:
+        result *= size
+    return result
+
+
+def compile_step(train: TrainConfig, model: ModelConfig, hardware: Hardware) -> CompiledStep:
+    """Compiles the step for `hardware`. DoesNotFitError when the compiler finds no room for it."""
+    step, state, batch = make_step(train, model, target_devices(hardware))
+    is_cuda = hardware.chip.platform == "cuda"
+    lowered = step.trace(state, batch).lower(lowering_platforms=(hardware.chip.platform,))
+    started = time.monotonic()
+    try:
+        compiled = lowered.compile(compiler_options=_CUDA_OPTIONS if is_cuda else None)
+    except jax.errors.JaxRuntimeError as error:
+        used = re.search(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm", str(error))
+        if used is None:
+            raise
+        raise DoesNotFitError(_bytes(used[1], used[2]), _bytes(used[3], used[4])) from error
+    seconds = time.monotonic() - started
+    memory = compiled.memory_analysis()
+    if memory.peak_memory_in_bytes > hardware.chip.usable_bytes:
+        raise DoesNotFitError(memory.peak_memory_in_bytes, hardware.chip.usable_bytes)
+    return CompiledStep(
+        argument_bytes=memory.argument_size_in_bytes,
+        temporary_bytes=memory.peak_memory_in_bytes - memory.argument_size_in_bytes,
+        peak_bytes=memory.peak_memory_in_bytes,
+        counts=count(parse(compiled.as_text())),
+        seconds=seconds,
+    )
+
+
+def _bytes(number: str, unit: str) -> float:
+    return float(number) * 1024 ** ("KMGT".index(unit) + 1)

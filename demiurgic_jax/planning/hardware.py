@@ -1,0 +1,140 @@
+"""Chips, and how many of them a name like `v5p-32` or `16xA100-80GB` means.
+
+Figures are a chip's dense peaks as its maker prints them. Sources: Cloud TPU documentation, pages "TPU v4", "v5e",
+"v5p" and "v6e"; NVIDIA's A100, H100 and H200 data sheets (SXM); bandwidth of a TPU's links and its core clock:
+"How to Scale Your Model" (jax-ml.github.io/scaling-book), table of TPU specs.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from demiurgic_jax.errors import UserError
+
+GIB = 2**30
+GPUS_PER_NODE = 8
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One accelerator as JAX sees it (a TPU v4 or v5p chip with its two cores is one device).
+
+    `peak_flops`: dense bfloat16 FLOP/s. `usable_bytes`: what a program may take of `hbm_bytes`. `hbm_bandwidth`,
+    `link_bandwidth`: bytes/s; the latter is what one chip sends over all its links to its neighbours.
+    `node_bandwidth`: bytes/s that a node of 8 GPUs sends to other nodes; 0 for a TPU slice, which has no nodes in
+    this sense. `clock_hz` turns a TPU compiler's cycles into seconds.
+    """
+
+    name: str
+    platform: Literal["tpu", "cuda"]
+    peak_flops: float
+    hbm_bytes: float
+    usable_bytes: float
+    hbm_bandwidth: float
+    link_bandwidth: float
+    node_bandwidth: float = 0.0
+    clock_hz: float = 0.0
+
+
+def _tpu(name: str, tflops: float, gib: float, usable_gib: float, hbm_gbs: float, link_gbs: float, ghz: float) -> Chip:
+    return Chip(name, "tpu", tflops * 1e12, gib * GIB, usable_gib * GIB, hbm_gbs * 1e9, link_gbs * 1e9, 0, ghz * 1e9)
+
+
+def _gpu(name: str, tflops: float, memory: float, hbm_gbs: float, link_gbs: float, node_gbs: float) -> Chip:
+    # The CUDA context, cuDNN and NCCL take about 4 GB; JAX has to be told to take the rest
+    # (XLA_PYTHON_CLIENT_MEM_FRACTION, 0.75 by default).
+    return Chip(name, "cuda", tflops * 1e12, memory, memory - 4e9, hbm_gbs * 1e9, link_gbs * 1e9, node_gbs * 1e9)
+
+
+# A TPU's usable memory is the limit that libtpu 0.0.46 compiles against; a GPU's memory is what its driver reports.
+# Nodes of A100s are joined by 1,600 Gb/s (8 × 200), of H100s and H200s by 3,200 Gb/s (8 × 400).
+CHIPS: Mapping[str, Chip] = {
+    chip.name: chip
+    for chip in (
+        _tpu("v4", 275, 32, 31.25, 1228, 270, 1.05),
+        _tpu("v5e", 197, 16, 15.75, 819, 180, 1.5),
+        _tpu("v5p", 459, 95, 95.74, 2765, 540, 1.75),
+        _tpu("v6e", 918, 32, 31.25, 1640, 360, 1.75),
+        _gpu("A100-80GB", 312, 85_100_068_864, 2039, 300, 200),
+        _gpu("H100", 989, 84_929_347_584, 3352, 450, 400),
+        _gpu("H200", 989, 151_397_597_184, 4800, 450, 400),
+    )
+}
+
+# Names of v4 and v5p slices count cores, two a chip; those of v5e and v6e count chips.
+_CORES_PER_CHIP = {"v4": 2, "v5p": 2, "v5e": 1, "v6e": 1}
+_TORUS_2D = {4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
+_TORUS_3D = {4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4", 128: "4x4x8", 256: "4x8x8", 512: "8x8x8"}
+_TORUS_3D |= {1024: "8x8x16", 2048: "8x16x16"}
+_TOPOLOGIES = {"v4": _TORUS_3D, "v5p": _TORUS_3D, "v5e": _TORUS_2D, "v6e": _TORUS_2D}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """`num_chips` of one kind. `topology` is what the compiler calls their arrangement: of a TPU slice
+    "v5p:2x2x4", of GPUs "slices x nodes x GPUs of a node"."""
+
+    name: str
+    chip: Chip
+    num_chips: int
+    topology: str
+
+    @property
+    def send_bandwidth(self) -> float:
+        """Bytes/s that one chip sends round a ring of all chips.
+
+        A ring through many nodes leaves each of them once, and the GPUs of a node share its ways out.
+        """
+        if self.chip.platform == "cuda" and self.num_chips > GPUS_PER_NODE:
+            return min(self.chip.link_bandwidth, self.chip.node_bandwidth)
+        return self.chip.link_bandwidth
+
+
+def find_hardware(name: str) -> Hardware:
+    """The hardware called `name`; UserError lists what is known."""
+    if match := re.fullmatch(r"(v\d\w)-(\d+)|(v4)-(\d+)", name):
+        kind, size = (match[1] or match[3]), int(match[2] or match[4])
+        if kind in _TOPOLOGIES:
+            chips, odd = divmod(size, _CORES_PER_CHIP[kind])
+            if odd or chips not in _TOPOLOGIES[kind]:
+                raise UserError(f"a slice {name!r} does not exist: choose one of {', '.join(slice_names(kind))}")
+            return Hardware(name, CHIPS[kind], chips, f"{kind}:{_TOPOLOGIES[kind][chips]}")
+    if match := re.fullmatch(r"(\d+)x([A-Za-z][\w-]*)", name):
+        count, kind = int(match[1]), match[2]
+        if kind in CHIPS and CHIPS[kind].platform == "cuda":
+            if count < 1 or (count > GPUS_PER_NODE and count % GPUS_PER_NODE):
+                raise UserError(
+                    f"{name!r} fills no whole nodes: give 1 to {GPUS_PER_NODE} GPUs or a multiple of {GPUS_PER_NODE}"
+                )
+            nodes = math.ceil(count / GPUS_PER_NODE)
+            return Hardware(name, CHIPS[kind], count, f"1x{nodes}x{count // nodes}")
+    names = [*(slice_name for kind in _TOPOLOGIES for slice_name in slice_names(kind)), *_gpu_examples()]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
+    hint = f"did you mean {near[0]}? " if near else ""
+    known = ", ".join(f"{kind}-N" for kind in _TOPOLOGIES) + ", " + ", ".join(f"Nx{kind}" for kind in _gpu_kinds())
+    raise UserError(f"hardware {name!r} is unknown: {hint}known are {known}, e.g. v5e-64, v5p-32, 8xA100-80GB")
+
+
+def slice_names(kind: str) -> list[str]:
+    """Every slice of a TPU generation, smallest first."""
+    return [f"{kind}-{chips * _CORES_PER_CHIP[kind]}" for chips in _TOPOLOGIES[kind]]
+
+
+def larger(hardware: Hardware) -> Hardware | None:
+    """The next larger slice, or twice the GPUs; None past the largest."""
+    kind = hardware.chip.name
+    if hardware.chip.platform == "cuda":
+        return find_hardware(f"{2 * hardware.num_chips}x{kind}") if hardware.num_chips < 1024 else None
+    sizes = [chips for chips in _TOPOLOGIES[kind] if chips > hardware.num_chips]
+    return find_hardware(f"{kind}-{min(sizes) * _CORES_PER_CHIP[kind]}") if sizes else None
+
+
+def _gpu_kinds() -> list[str]:
+    return [name for name, chip in CHIPS.items() if chip.platform == "cuda"]
+
+
+def _gpu_examples() -> list[str]:
+    return [f"{count}x{kind}" for kind in _gpu_kinds() for count in (8, 16, 64)]
