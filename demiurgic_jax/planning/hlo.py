@@ -116,25 +116,19 @@ def array_shapes(text: str) -> list[tuple[str, tuple[int, ...]]]:
 def count(program: Program) -> ProgramCounts:
     """Walks the program from its entry; see ProgramCounts for what is added up."""
     counts = ProgramCounts()
-    weights: dict[str, int] = {}
-    # One collective is printed once for its start, its end and each fusion it is spread over: one channel.
-    channels: dict[tuple[str, str], tuple[int, int]] = {}
     for computation, runs, in_fusion in _walk(program, program.entry, 1, False, counts.unread_loops):
-        weights[computation] = weights.get(computation, 0) + runs
         instructions = program.computations[computation]
+        is_echo = _continues_collective(computation, instructions)
         for instruction in instructions.values():
             counts.matmul_flops += runs * matmul_flops(instruction, instructions)
-            if (kind := _collective_kind(instruction, computation)) is not None:
-                channel = re.search(r"channel_id=(\d+)", instruction.attributes)
-                key = (kind, channel[1] if channel else f"{computation}/{instruction.name}")
-                sent = wire_bytes(kind, instruction, instructions)
-                channels[key] = max(channels.get(key, (0, 0)), (runs * sent, sent))
+            kind = _collective_kind(instruction, computation)
+            if kind is not None and not is_echo:
+                sent = runs * wire_bytes(kind, instruction, instructions)
+                counts.wire_bytes[kind] = counts.wire_bytes.get(kind, 0) + sent
             elif instruction.opcode == "custom-call":
                 _count_kernel(instruction, runs, counts)
             if not in_fusion and (cycles := re.search(r'"estimated_cycles":"(\d+)"', instruction.attributes)):
                 counts.estimated_cycles = (counts.estimated_cycles or 0) + runs * int(cycles[1])
-    for (kind, _), (total, _) in channels.items():
-        counts.wire_bytes[kind] = counts.wire_bytes.get(kind, 0) + total
     return counts
 
 
@@ -151,6 +145,8 @@ def _walk(
         for role, name in called:
             # What a reduction applies to each element is no call of its own.
             if name not in program.computations or (role == "to_apply" and instruction.opcode != "call"):
+                continue
+            if instruction.opcode in ("async-update", "async-done"):
                 continue
             times = 1
             if role == "body":
@@ -291,6 +287,17 @@ def _collective_kind(instruction: Instruction, computation: str) -> str | None:
         return None
     # libtpu writes a reduce-scatter as a fusion of this name around an all-reduce and a slice.
     return "reduce-scatter" if kind == "all-reduce" and "reduce-scatter" in computation else kind
+
+
+def _continues_collective(computation: str, instructions: Computation) -> bool:
+    """Whether a collective in this computation was begun in another.
+
+    libtpu prints one that runs beside other work three times or more: where it begins, in each fusion that it is
+    spread over, and where it ends. Its channel does not tell it from others: those of a shard_map share one.
+    """
+    return computation.startswith("async_collective_fusion") or any(
+        "AsyncCollectiveDone" in instruction.attributes for instruction in instructions.values()
+    )
 
 
 def wire_bytes(kind: str, instruction: Instruction, computation: Computation) -> int:
