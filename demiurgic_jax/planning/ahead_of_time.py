@@ -52,7 +52,7 @@ class DoesNotFitError(Exception):
 
 def prepare_environment() -> None:
     """JAX on this machine's CPU, and libtpu told that it is not on a TPU host. Before JAX makes its first backend."""
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    jax.config.update("jax_platforms", "cpu")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
@@ -81,9 +81,7 @@ def target_devices(hardware: Hardware) -> list[jax.Device]:
     return list(described.devices)
 
 
-def make_step(
-    train: TrainConfig, model: ModelConfig, devices: list[jax.Device]
-) -> tuple[Any, TrainState, Batch]:
+def make_step(train: TrainConfig, model: ModelConfig, devices: list[jax.Device]) -> tuple[Any, TrainState, Batch]:
     """The jitted step that the training loop would run on `devices`, and its arguments without values.
 
     UserError when the batch does not split over them.
@@ -118,9 +116,7 @@ def abstract_batch(train: TrainConfig, sharding: Any) -> Batch:
 
 def bytes_per_chip(tree: Any) -> int:
     """Bytes that one device stores of a tree of abstract arrays with shardings."""
-    return sum(
-        leaf.dtype.itemsize * _product(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(tree)
-    )
+    return sum(leaf.dtype.itemsize * _product(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 
 def _product(shape: tuple[int, ...]) -> int:

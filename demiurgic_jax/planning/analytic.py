@@ -1,120 +1,97 @@
-"""What a step takes without a compiler for its target: JAX's own trace of it, and a few fitted constants.
+"""What a step takes without a compiler for its target.
 
-FLOPs and what the backward pass finds kept are read off the trace, so every remat policy is known without a table.
-Bytes of parameters, optimizer and gradients follow from the mesh. What a compiler adds on top (its working set) and
-how fast a chip then is were fitted to compiled steps; planning/calibration.py has these, and the error that is left.
+FLOPs and what is kept for the backward pass are JAX's own (trace.py); bytes of parameters, optimizer and gradients
+follow from the mesh. What a compiler adds on top (its working set) and how many cycles it needs were fitted to compiled
+steps: calibration.py has these.
 """
 
 import dataclasses
-import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
-from jax.extend import core
+from jax.sharding import Mesh
 
-from demiurgic_jax.model.attention_kernels import SPLASH_RESIDUALS
 from demiurgic_jax.model.config import ModelConfig
-from demiurgic_jax.model.decoder import Decoder
-from demiurgic_jax.model.layout import Layout
 from demiurgic_jax.model.parameters import abstract_parameters
 from demiurgic_jax.planning.ahead_of_time import abstract_batch
+from demiurgic_jax.planning.figures import StepFigures, chip_mesh, rows_per_chip, useful_flops
+from demiurgic_jax.planning.hardware import Hardware
+from demiurgic_jax.planning.trace import trace_rows, tree_bytes
+from demiurgic_jax.sharding.mesh import MeshShape
 from demiurgic_jax.training.loop import COMPUTE_DTYPES, TrainConfig
-from demiurgic_jax.training.step import loss_sums
+from demiurgic_jax.training.optimizer import make_optimizer
+from demiurgic_jax.training.step import require_divisible
 
-# Shape suffixes: B batch, S sequence, T half the keys, H heads, K kv heads, D head dim.
-
-
-@dataclasses.dataclass(frozen=True)
-class Trace:
-    """One forward and backward pass over `rows` sequences on one device, as JAX would run it.
-
-    `flops` are those of all matrix products, attention's causal half and recomputation included; `kept_bytes` is what
-    the backward pass finds of the forward pass, without parameters.
-    """
-
-    flops: int
-    kept_bytes: int
+# The compilers' working set: so many times the weights of one layer, and the MLP's activations of one layer, both in
+# the compute dtype.
+_WORKING_SET = {"tpu": (4.7, 1.8), "cuda": (2.7, 9.9)}
+# Matmul FLOPs over peak FLOPs in the cycles that libtpu 0.0.46 estimates (v4: as v5p, not compiled).
+TPU_EFFICIENCY = {"v4": 0.68, "v5p": 0.68, "v5e": 0.65, "v6e": 0.60}
+# What the fit leaves, as parts of one: of the peak's bytes, of a TPU's cycles. A test holds them to calibration.py.
+MEMORY_ERROR, CYCLES_ERROR = 0.08, 0.10
 
 
-def trace_rows(train: TrainConfig, model: ModelConfig, rows: int) -> Trace:
-    """Traces a pass over `rows` rows of `train.context` tokens: seconds, whatever the size of the model."""
-    decoder = Decoder(
-        model,
-        compute_dtype=COMPUTE_DTYPES[train.compute_dtype],
-        remat=train.remat,
-        scan_layers=True,
-        layout=Layout(attend=_fused_attention),
-    )
+def figures(train: TrainConfig, model: ModelConfig, hardware: Hardware) -> StepFigures:
+    """The step's figures on one chip. UserError when batch, context or mesh do not go with the hardware."""
+    mesh = chip_mesh(train.mesh, hardware)
+    require_divisible(train.batch_size, train.context, train.grad_accum_steps, mesh)
+    rows, steps = rows_per_chip(train, hardware), train.grad_accum_steps
+    # Along these two axes chips share the work on a row.
+    sharers = mesh.shape["context"] * mesh.shape["tensor"]
+    shards = mesh.shape["fsdp"] * mesh.shape["tensor"]
     params = abstract_parameters(model)
-
-    def kept(rows: int) -> int:
-        batch = abstract_batch(dataclasses.replace(train, batch_size=rows), None)
-        backward = jax.eval_shape(lambda p, b: jax.vjp(lambda p: loss_sums(decoder, p, b, train.loss).loss, p)[1], params, batch)
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
-
-    batch = abstract_batch(dataclasses.replace(train, batch_size=rows), None)
-    program = jax.make_jaxpr(jax.grad(lambda p, b: loss_sums(decoder, p, b, train.loss).loss))(params, batch)
-    # The difference leaves out weights, which are kept once however many rows there are.
-    return Trace(_dot_flops(program.jaxpr), rows * (kept(2) - kept(1)))
-
-
-def _dot_flops(program: core.Jaxpr) -> int:
-    """2 FLOPs a multiply-add of every dot product, scans counted by their length."""
-    total = 0
-    for equation in program.eqns:
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            shape = equation.invars[0].aval.shape
-            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(shape[axis] for axis in contracted)
-        turns = equation.params["length"] if equation.primitive.name == "scan" else 1
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
-            if _is_program(inner):
-                total += turns * _dot_flops(inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner)
-    return total
-
-
-def _is_program(value: Any) -> bool:
-    return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
+    optimizer = make_optimizer(train.optimizer, train.steps)
+    # Whatever does not change the pass is left out, so that one trace serves all that share it.
+    trace = trace_rows(dataclasses.replace(train, batch_size=rows, grad_accum_steps=1, mesh=MeshShape()), model)
+    per_layer, per_activation = _WORKING_SET[hardware.chip.platform]
+    working_set = _itemsize(train) * (
+        per_layer * _layer_parameters(model) / mesh.shape["tensor"]
+        + per_activation * rows * train.context * model.mlp_dim / sharers
+    )
+    parameter_bytes = tree_bytes(params) / shards
+    # Gradients are float32 like the parameters; adding up those of micro-batches takes them twice.
+    gradients = parameter_bytes * (1 if steps == 1 else 2)
+    return StepFigures(
+        memory_method="analytic",
+        work_method="analytic",
+        parameter_bytes=parameter_bytes,
+        optimizer_bytes=tree_bytes(jax.eval_shape(optimizer.init, params)) / shards,
+        batch_bytes=tree_bytes(abstract_batch(train, None)) * mesh.shape["tensor"] / mesh.size,
+        temporary_bytes=gradients + trace.kept_bytes / sharers + working_set,
+        kept_bytes=trace.kept_bytes / sharers,
+        useful_flops=useful_flops(model, train) / mesh.size,
+        executed_flops=(trace.matmul_flops + trace.attention_flops) * steps / sharers,
+        kernel_flops=trace.attention_flops * steps / sharers,
+        wire_bytes=wire_bytes(train, model, mesh, rows),
+    )
 
 
-# Stands for the kernels of TPUs and GPUs: the FLOPs of the causal half (every query sees half the keys), and kept for
-# the backward pass what they keep: q, k, v, the output and a log-sum-exp per query and head.
-@jax.custom_vjp
-def _fused_attention(q_BSHD: jax.Array, k_BSKD: jax.Array, v_BSKD: jax.Array, segment_ids_BS: jax.Array) -> jax.Array:
-    return _forward(q_BSHD, k_BSKD, v_BSKD, segment_ids_BS)[0]
+def wire_bytes(train: TrainConfig, model: ModelConfig, mesh: Mesh, rows: int) -> dict[str, float]:
+    """Bytes that one chip sends in a step, by collective; `rows` are those of one pass.
+
+    Along `fsdp` the weights are gathered for each pass (a layer's again for its backward pass, unless nothing is
+    computed again) and their gradients scattered, in the compute dtype; along `data` the shards of them are summed.
+    Along `tensor` activations are summed twice a layer and pass, along `context` keys and values gathered.
+    """
+    fsdp, data, context, tensor = (mesh.shape[axis] for axis in ("fsdp", "data", "context", "tensor"))
+    passes, steps = 1 if train.remat == "none" else 2, train.grad_accum_steps
+    weights = model.num_parameters / tensor * _itemsize(train)
+    layers = model.num_layers * _layer_parameters(model) / tensor * _itemsize(train)
+    tokens = rows * train.context / context * _itemsize(train)
+    keys = model.num_layers * 2 * tokens * model.num_kv_heads * model.head_dim / tensor
+    sums = 2 * (1 + passes) * model.num_layers * tokens * model.embed_dim
+    sent = {
+        "all-gather": steps * ((weights + (passes - 1) * layers) * (fsdp - 1) / fsdp + passes * keys * (context - 1)),
+        "reduce-scatter": steps * (weights * (fsdp - 1) / fsdp + keys * (context - 1)),
+        "all-reduce": 2 * weights / fsdp * (data - 1) / data + steps * 2 * sums * (tensor - 1) / tensor,
+    }
+    return {kind: size for kind, size in sent.items() if size}
 
 
-def _forward(q_BSHD: jax.Array, k_BSKD: jax.Array, v_BSKD: jax.Array, segment_ids_BS: jax.Array) -> Any:
-    k_BTHD, v_BTHD = (_half(x, q_BSHD.shape[2]) for x in (k_BSKD, v_BSKD))
-    scores_BHST = jnp.einsum("bshd,bthd->bhst", q_BSHD, k_BTHD)
-    mixed_BSHD = jnp.einsum("bhst,bthd->bshd", scores_BHST, v_BTHD)
-    named = [checkpoint_name(x, SPLASH_RESIDUALS) for x in (mixed_BSHD, jnp.sum(scores_BHST, -1))]
-    return named[0], (q_BSHD, k_BSKD, v_BSKD, *named)
+def _layer_parameters(model: ModelConfig) -> float:
+    tables = model.vocab_size * model.embed_dim * (1 if model.tie_embeddings else 2)
+    return (model.num_parameters - tables - model.embed_dim) / model.num_layers
 
 
-def _backward(kept: Any, d_mixed_BSHD: jax.Array) -> Any:
-    q_BSHD, k_BSKD, v_BSKD, mixed_BSHD, sums_BHS = kept
-    k_BTHD, v_BTHD = (_half(x, q_BSHD.shape[2]) for x in (k_BSKD, v_BSKD))
-    # The scores again, then a product each for the gradients of scores, v, q and k.
-    scores_BHST = jnp.einsum("bshd,bthd->bhst", q_BSHD + mixed_BSHD, k_BTHD) + sums_BHS[..., None]
-    d_scores_BHST = jnp.einsum("bshd,bthd->bhst", d_mixed_BSHD, v_BTHD)
-    d_v_BTHD = jnp.einsum("bhst,bshd->bthd", scores_BHST, d_mixed_BSHD)
-    d_q_BSHD = jnp.einsum("bhst,bthd->bshd", d_scores_BHST, k_BTHD)
-    d_k_BTHD = jnp.einsum("bhst,bshd->bthd", d_scores_BHST, q_BSHD)
-    return d_q_BSHD, _whole(d_k_BTHD, k_BSKD), _whole(d_v_BTHD, v_BSKD), None
-
-
-_fused_attention.defvjp(_forward, _backward)
-
-
-def _half(x_BSKD: jax.Array, heads: int) -> jax.Array:
-    B, S, K, D = x_BSKD.shape
-    return jnp.repeat(x_BSKD[:, : S // 2], heads // K, axis=2)
-
-
-def _whole(d_x_BTHD: jax.Array, like_BSKD: jax.Array) -> jax.Array:
-    B, S, K, D = like_BSKD.shape
-    summed = jnp.sum(d_x_BTHD.reshape(B, S // 2, K, -1, D), axis=3)
-    return jnp.concatenate([summed, summed], axis=1).astype(like_BSKD.dtype)
+def _itemsize(train: TrainConfig) -> int:
+    return jnp.dtype(COMPUTE_DTYPES[train.compute_dtype]).itemsize

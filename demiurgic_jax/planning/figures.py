@@ -1,0 +1,71 @@
+"""What one training step takes of one chip, and the arithmetic that needs no compiler."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from jax.sharding import Mesh
+
+from demiurgic_jax.model.config import ModelConfig
+from demiurgic_jax.planning.hardware import Hardware
+from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
+from demiurgic_jax.training.loop import TrainConfig
+
+Method = Literal["compiled", "analytic"]
+
+
+@dataclass(frozen=True)
+class StepFigures:
+    """Bytes and FLOPs of one chip for one step; `method` fields say where they are from.
+
+    `temporary_bytes` are all but parameters, optimizer and batch at the moment of the peak: activations, gradients,
+    gathered weights; `kept_bytes` is the part of them that waits for the backward pass. `executed_flops` are those of
+    matrix products, recomputation and attention kernels (`kernel_flops`) included. `cycles` are the TPU compiler's.
+    """
+
+    memory_method: Method
+    work_method: Method
+    parameter_bytes: float
+    optimizer_bytes: float
+    batch_bytes: float
+    temporary_bytes: float
+    kept_bytes: float
+    useful_flops: float
+    executed_flops: float
+    kernel_flops: float
+    wire_bytes: Mapping[str, float]
+    cycles: int | None = None
+    compile_seconds: float | None = None
+    unread_loops: int = 0
+
+    @property
+    def peak_bytes(self) -> float:
+        return self.parameter_bytes + self.optimizer_bytes + self.batch_bytes + self.temporary_bytes
+
+    @property
+    def recomputed_flops(self) -> float:
+        return self.executed_flops - self.useful_flops
+
+
+def chip_mesh(shape: MeshShape, hardware: Hardware) -> Mesh:
+    """The mesh over as many placeholders as the hardware has chips. UserError when it does not cover them."""
+    return make_mesh(shape, range(hardware.num_chips))  # type: ignore[arg-type]
+
+
+def rows_per_chip(train: TrainConfig, hardware: Hardware) -> int:
+    """Sequences that one chip holds in one pass forward and backward."""
+    mesh = chip_mesh(train.mesh, hardware)
+    return train.batch_size // (mesh.shape["data"] * mesh.shape["fsdp"] * train.grad_accum_steps)
+
+
+def attention_flops(model: ModelConfig, train: TrainConfig, rows: int) -> int:
+    """Forward FLOPs of one layer's attention: two products of S × S/2 (its causal half), 2 FLOPs a multiply-add."""
+    return 2 * 2 * rows * train.context * (train.context // 2) * model.num_heads * model.head_dim
+
+
+def useful_flops(model: ModelConfig, train: TrainConfig) -> int:
+    """FLOPs that one step of the whole batch needs: 6 per weight of a matrix product and token (Kaplan et al. 2020,
+    arXiv:2001.08361; the embedding is a look-up), and attention's causal half three times."""
+    weights = model.num_parameters - (0 if model.tie_embeddings else model.vocab_size * model.embed_dim)
+    tokens = train.batch_size * train.context
+    return 6 * weights * tokens + 3 * model.num_layers * attention_flops(model, train, train.batch_size)
