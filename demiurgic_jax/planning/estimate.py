@@ -17,10 +17,10 @@ from demiurgic_jax.training.loop import TrainConfig
 
 # Of a chip's peak FLOP/s, in kernels whose inside the TPU compiler does not time (assumed; not measured here).
 TPU_KERNEL_EFFICIENCY = 0.5
-# Of a chip's peak FLOP/s, recomputation counted: what LLM Foundry measured (scripts/train/benchmarking, "HFU") with
-# fully sharded data parallelism and activation checkpointing, 7B at 4,096 tokens on 8 GPUs: A100 73%, H100 54%; 70B on
-# 64: 71% and 57%. An H200 is an H100 with other memory.
-GPU_EFFICIENCY = {"A100-80GB": 0.71, "H100": 0.54, "H200": 0.54}
+# Of a chip's peak FLOP/s, recomputation and attention's causal half counted: from the throughput that LLM Foundry
+# measured (scripts/train/benchmarking) with fully sharded data parallelism and activation checkpointing. A100: 69% for
+# 7B on 8 GPUs at 4,096 tokens, 73% 13B, 66% 30B, 70% 70B on 64. H100: 51%, 53%, 46%, 56%. An H200 computes alike.
+GPU_EFFICIENCY = {"A100-80GB": 0.69, "H100": 0.51, "H200": 0.51}
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,10 @@ class Plan:
     def mfu(self) -> float:
         """Model FLOPs utilisation: useful FLOPs (attention's causal half, no recomputation) over the peak's."""
         return self.figures.useful_flops / (self.hardware.chip.peak_flops * self.step_seconds)
+
+    @property
+    def chip_seconds_per_token(self) -> float:
+        return self.hardware.num_chips / self.tokens_per_second
 
     def chip_hours(self, tokens: float) -> float:
         return tokens / self.tokens_per_second / 3600 * self.hardware.num_chips
