@@ -1,33 +1,47 @@
 """The network: tokens [B, S] → hidden [B, S, E] → logits [B, S, V].
 
 A pre-norm Llama-family decoder: RMSNorm, rotary grouped-query attention, SwiGLU. It knows no mesh:
-activations pass through `constrain` with the logical names of their axes, and whoever runs the
-network on a mesh hands in what that means.
+weights and activations pass through a `Layout` with the logical names of their axes, and whoever runs
+the network on a mesh hands in what that means.
 
 Shape suffixes: B batch, S sequence, T cache length, H heads, K kv heads, D head dim, E embed, F mlp,
 V vocab, L layers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from demiurgic_jax.errors import UserError
-from demiurgic_jax.model.attention import attention, rotary_tables, rotate
+from demiurgic_jax.model.attention import cached_attention, rotary_tables, rotate
+from demiurgic_jax.model.attention_kernels import KERNEL_RESIDUALS
 from demiurgic_jax.model.config import ModelConfig
-from demiurgic_jax.model.parameters import initialize, parameter_specs
+from demiurgic_jax.model.layout import ONE_DEVICE, Layout
+from demiurgic_jax.model.parameters import initialize, layer_specs, parameter_specs
 
-Constrain = Callable[[jax.Array, tuple[str, ...]], jax.Array]
-
-# What the backward pass finds already computed. `none` keeps all, `full` only each layer's input,
-# `dots` the outputs of the weight matmuls but not of attention's.
+_saves = jax.checkpoint_policies.save_only_these_names
+# What the backward pass of a layer finds already computed, from everything to nothing; what is not kept is computed
+# again. Every policy keeps the layer's input, `offload` in the host's memory.
 REMAT_POLICIES: Mapping[str, Any] = {
     "none": None,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    # Outputs of all weight matmuls; of attention, what its kernel needs to go back.
+    "dots": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable, _saves(KERNEL_RESIDUALS)
+    ),
+    "all_but_gate_and_up": _saves("query", "key", "value", KERNEL_RESIDUALS, "attention_output"),
+    "qkv": _saves("query", "key", "value", KERNEL_RESIDUALS),
+    "attention": _saves(KERNEL_RESIDUALS),
     "full": jax.checkpoint_policies.nothing_saveable,
+    "offload": jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=[],
+        names_which_can_be_offloaded=["layer_input"],
+        offload_src="device",
+        offload_dst="pinned_host",
+    ),
 }
 
 
@@ -53,6 +67,16 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
     return jnp.einsum("...e,e->...e", normed, scale.astype(jnp.float32)).astype(x.dtype)
 
 
+@jax.custom_vjp
+def alone_in_backward(x: jax.Array) -> jax.Array:
+    """x itself; the gradient that comes back is finished before it is used. XLA would fuse adding it to others, and the
+    sums of a norm's gradient, into the matmul that makes it, which on a TPU runs at half speed then."""
+    return x
+
+
+alone_in_backward.defvjp(lambda x: (x, None), lambda _, gradient: (jax.lax.optimization_barrier(gradient),))
+
+
 class Decoder(nn.Module):
     """Parameters in, activations out: `init` and `apply` are pure functions of them."""
 
@@ -60,16 +84,17 @@ class Decoder(nn.Module):
     compute_dtype: Any = jnp.float32
     remat: str = "none"
     scan_layers: bool = True
-    constrain: Constrain = lambda x, axes: x
+    layout: Layout = ONE_DEVICE
 
     def setup(self) -> None:
         if self.remat not in REMAT_POLICIES:
             raise UserError(f"remat {self.remat!r} is unknown: choose one of {', '.join(REMAT_POLICIES)}")
-        # One linen parameter per top-level entry; `layers` is a dict of stacked weights.
-        self.weights = {
-            name: self.param(name, lambda key, spec=spec: initialize(key, spec))
-            for name, spec in parameter_specs(self.config).items()
-        }
+        # One linen parameter per top-level entry; `layers` is a dict of stacked weights. Past `init` they are taken as
+        # they come: linen's check of shapes would refuse the part of a weight that one device of a mesh stores.
+        if self.is_initializing():
+            for name, spec in parameter_specs(self.config).items():
+                self.param(name, lambda key, spec=spec: initialize(key, spec))
+        self.weights = self.variables["params"]
 
     def __call__(
         self,
@@ -84,8 +109,10 @@ class Decoder(nn.Module):
         at or past the cache's length are dropped: use them for padding) and attended to from there on.
         """
         c = self.config
-        embedding = self.weights["embedding"].astype(self.compute_dtype)
-        x_BSE = self.constrain(jnp.take(embedding, tokens_BS, axis=0), ("batch", "sequence", "act_embed"))
+        embedding_VE = self.layout.gather(self.weights["embedding"].astype(self.compute_dtype), ("vocab", "channels"))
+        x_BSE = self.layout.constrain(embed(embedding_VE, tokens_BS), ("batch", "sequence", "act_embed"))
+        if segment_ids_BS is None:
+            segment_ids_BS = jnp.zeros_like(tokens_BS)
         tables = rotary_tables(c, positions_BS)
 
         def layer(x_BSE: jax.Array, weights: Mapping[str, jax.Array], cache: KVCache | None, index: Any):
@@ -112,14 +139,18 @@ class Decoder(nn.Module):
         x_BSE: jax.Array,
         weights: Mapping[str, jax.Array],
         positions_BS: jax.Array,
-        segment_ids_BS: jax.Array | None,
+        segment_ids_BS: jax.Array,
         tables: tuple[jax.Array, jax.Array],
         cache: KVCache | None,
         index: Any,
     ) -> tuple[jax.Array, KVCache | None]:
         """One layer: x + attention(norm(x)), then x + mlp(norm(x))."""
         c = self.config
-        w = {name: value.astype(self.compute_dtype) for name, value in weights.items()}
+        x_BSE = checkpoint_name(x_BSE, "layer_input")
+        w = {
+            name: self.layout.gather(weights[name].astype(self.compute_dtype), spec.axes)
+            for name, spec in layer_specs(c).items()
+        }
         residual_axes = ("batch", "sequence", "act_embed")
         head_axes = ("batch", "sequence", "act_heads", "head_dim")
 
@@ -132,10 +163,12 @@ class Decoder(nn.Module):
         if c.qk_norm:
             q_BSHD = rms_norm(q_BSHD, weights["q_norm"], c.norm_eps)
             k_BSKD = rms_norm(k_BSKD, weights["k_norm"], c.norm_eps)
-        q_BSHD = self.constrain(rotate(q_BSHD, tables), head_axes)
-        k_BSKD = self.constrain(rotate(k_BSKD, tables), head_axes)
+        q_BSHD = self.layout.constrain(rotate(q_BSHD, tables), head_axes)
+        k_BSKD = self.layout.constrain(rotate(k_BSKD, tables), head_axes)
+        q_BSHD, k_BSKD = checkpoint_name(q_BSHD, "query"), checkpoint_name(k_BSKD, "key")
+        v_BSKD = checkpoint_name(v_BSKD, "value")
         if cache is None:
-            mixed_BSHD = attention(q_BSHD, k_BSKD, v_BSKD, segment_ids_BS=segment_ids_BS)
+            mixed_BSHD = self.layout.attend(q_BSHD, k_BSKD, v_BSKD, segment_ids_BS)
         else:
             rows_B1 = jnp.arange(x_BSE.shape[0])[:, None]
             cache = KVCache(
@@ -143,16 +176,16 @@ class Decoder(nn.Module):
                 cache.v.at[index, rows_B1, positions_BS].set(v_BSKD.astype(cache.v.dtype), mode="drop"),
             )
             k_BTKD, v_BTKD = (x[index].astype(self.compute_dtype) for x in cache)
-            mixed_BSHD = attention(q_BSHD, k_BTKD, v_BTKD, key_limit_BS=positions_BS)
-        x_BSE = x_BSE + jnp.einsum("bshd,hde->bse", mixed_BSHD, w["wo"])
-        x_BSE = self.constrain(x_BSE, residual_axes)
+            mixed_BSHD = cached_attention(q_BSHD, k_BTKD, v_BTKD, positions_BS)
+        x_BSE = x_BSE + checkpoint_name(jnp.einsum("bshd,hde->bse", mixed_BSHD, w["wo"]), "attention_output")
+        x_BSE = self.layout.constrain(x_BSE, residual_axes)
 
         h_BSE = rms_norm(x_BSE, weights["mlp_norm"], c.norm_eps)
-        gate_BSF = jnp.einsum("bse,ef->bsf", h_BSE, w["w_gate"])
-        up_BSF = jnp.einsum("bse,ef->bsf", h_BSE, w["w_up"])
-        h_BSF = self.constrain(jax.nn.silu(gate_BSF) * up_BSF, ("batch", "sequence", "act_mlp"))
+        gate_BSF = alone_in_backward(jnp.einsum("bse,ef->bsf", h_BSE, w["w_gate"]))
+        up_BSF = alone_in_backward(jnp.einsum("bse,ef->bsf", h_BSE, w["w_up"]))
+        h_BSF = self.layout.constrain(jax.nn.silu(gate_BSF) * up_BSF, ("batch", "sequence", "act_mlp"))
         x_BSE = x_BSE + jnp.einsum("bsf,fe->bse", h_BSF, w["w_down"])
-        return self.constrain(x_BSE, residual_axes), cache
+        return self.layout.constrain(x_BSE, residual_axes), cache
 
     def unembed(self, hidden: jax.Array) -> jax.Array:
         """Logits in float32, [..., V], of hidden states [..., E]."""
@@ -162,6 +195,28 @@ class Decoder(nn.Module):
             unembedding(self.config, self.weights).astype(self.compute_dtype),
             preferred_element_type=jnp.float32,
         )
+
+
+@jax.custom_vjp
+def embed(embedding_VE: jax.Array, tokens_BS: jax.Array) -> jax.Array:
+    """Rows of the embedding, [B, S, E]. Their gradients are summed in float32: a common token has thousands, and
+    bfloat16 would lose the later ones."""
+    return jnp.take(embedding_VE, tokens_BS, axis=0)
+
+
+def _embed_backward(residuals: tuple[Any, jax.Array], d_x_BSE: jax.Array) -> tuple[jax.Array, None]:
+    shape_and_dtype, tokens_BS = residuals
+    summed_VE = jnp.zeros(shape_and_dtype.shape, jnp.float32).at[tokens_BS].add(d_x_BSE.astype(jnp.float32))
+    return summed_VE.astype(shape_and_dtype.dtype), None
+
+
+embed.defvjp(
+    lambda embedding_VE, tokens_BS: (
+        embed(embedding_VE, tokens_BS),
+        (jax.ShapeDtypeStruct(embedding_VE.shape, embedding_VE.dtype), tokens_BS),
+    ),
+    _embed_backward,
+)
 
 
 def unembedding(config: ModelConfig, params: Mapping[str, Any]) -> jax.Array:

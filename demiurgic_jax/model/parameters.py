@@ -36,15 +36,15 @@ _ones = jax.nn.initializers.ones
 _zeros = jax.nn.initializers.zeros
 
 
-def parameter_specs(config: ModelConfig) -> dict[str, Any]:
-    """Nested dict of ParameterSpec, the same tree as the parameters themselves.
+def layer_specs(config: ModelConfig) -> dict[str, ParameterSpec]:
+    """The parameters of one layer.
 
     Weights are normal with variance 1 / fan-in; the two projections that write to the residual stream
     are smaller by sqrt(2 · layers), so that its variance does not grow with depth (GPT-2).
     """
     c = config
-    layers, e, h, k, d, f = c.num_layers, c.embed_dim, c.num_heads, c.num_kv_heads, c.head_dim, c.mlp_dim
-    residual = (2 * layers) ** -0.5
+    e, h, k, d, f = c.embed_dim, c.num_heads, c.num_kv_heads, c.head_dim, c.mlp_dim
+    residual = (2 * c.num_layers) ** -0.5
     layer: dict[str, ParameterSpec] = {
         "attention_norm": ParameterSpec((e,), ("norm",), _ones),
         "wq": ParameterSpec((e, h, d), ("embed", "heads", "head_dim"), _normal(e)),
@@ -63,16 +63,23 @@ def parameter_specs(config: ModelConfig) -> dict[str, Any]:
     if c.qk_norm:
         layer["q_norm"] = ParameterSpec((d,), ("head_dim",), _ones)
         layer["k_norm"] = ParameterSpec((d,), ("head_dim",), _ones)
+    return layer
+
+
+def parameter_specs(config: ModelConfig) -> dict[str, Any]:
+    """Nested dict of ParameterSpec, the same tree as the parameters themselves."""
+    c = config
+    e = c.embed_dim
     specs: dict[str, Any] = {
-        "embedding": ParameterSpec((c.vocab_size, e), ("vocab", "embed"), _normal(e)),
+        "embedding": ParameterSpec((c.vocab_size, e), ("vocab", "channels"), _normal(e)),
         "layers": {
-            name: ParameterSpec((layers, *spec.shape), ("layers", *spec.axes), spec.initializer)
-            for name, spec in layer.items()
+            name: ParameterSpec((c.num_layers, *spec.shape), ("layers", *spec.axes), spec.initializer)
+            for name, spec in layer_specs(c).items()
         },
         "final_norm": ParameterSpec((e,), ("norm",), _ones),
     }
     if not c.tie_embeddings:
-        specs["unembedding"] = ParameterSpec((c.vocab_size, e), ("vocab", "embed"), _normal(e))
+        specs["unembedding"] = ParameterSpec((c.vocab_size, e), ("vocab", "channels"), _normal(e))
     return specs
 
 

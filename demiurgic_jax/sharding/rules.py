@@ -1,5 +1,6 @@
 """The table from logical axes to mesh axes, and the shardings that follow from it."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,14 +9,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
-from demiurgic_jax.model.decoder import Constrain
 from demiurgic_jax.model.parameters import is_spec, parameter_specs
 
-# Parameters are spread over `fsdp` along embed and over `tensor` along the other wide axis;
-# activations over `data` and `fsdp` by batch, `context` by sequence, `tensor` by head or channel.
+# Parameters are spread over `fsdp` along embed and over `tensor` along the other wide axis; the embeddings over both
+# along the vocabulary, because a TPU scatters sums along rows of a matrix, but not along less than 128 of its columns.
+# Activations are spread over `data` and `fsdp` by batch, `context` by sequence, `tensor` by head or channel.
 RULES: Mapping[str, str | tuple[str, ...] | None] = {
     "layers": None,
-    "vocab": "tensor",
+    "vocab": ("fsdp", "tensor"),
+    "channels": None,
     "embed": "fsdp",
     "heads": "tensor",
     "kv_heads": "tensor",
@@ -30,6 +32,11 @@ RULES: Mapping[str, str | tuple[str, ...] | None] = {
 }
 
 
+def mesh_axes(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The mesh axes that one dimension of an array lies over, as a tuple."""
+    return (entry,) if isinstance(entry, str) else entry or ()
+
+
 def partition_spec(axes: tuple[str, ...], rules: Mapping[str, Any] = RULES) -> PartitionSpec:
     """The mesh axes of an array with these logical axes; two that land on one mesh axis are refused."""
     taken: dict[str, str] = {}
@@ -37,7 +44,7 @@ def partition_spec(axes: tuple[str, ...], rules: Mapping[str, Any] = RULES) -> P
         if name not in rules:
             raise UserError(f"logical axis {name!r} has no rule: known are {', '.join(rules)}")
         target = rules[name]
-        for mesh_axis in (target,) if isinstance(target, str) else target or ():
+        for mesh_axis in mesh_axes(target):
             if mesh_axis in taken:
                 raise UserError(
                     f"logical axes {taken[mesh_axis]!r} and {name!r} of one array both map to mesh axis {mesh_axis!r}"
@@ -46,26 +53,17 @@ def partition_spec(axes: tuple[str, ...], rules: Mapping[str, Any] = RULES) -> P
     return PartitionSpec(*(rules[name] for name in axes))
 
 
-def constrain_on(mesh: Mesh) -> Constrain:
-    """What `Decoder.constrain` means on `mesh`."""
-    if mesh.size == 1:
-        return lambda x, axes: x
-
-    def constrain(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
-        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, partition_spec(axes)))
-
-    return constrain
-
-
 def parameter_shardings(mesh: Mesh, config: ModelConfig) -> dict[str, Any]:
     """Tree of NamedSharding for the parameters. UserError when an axis does not divide evenly."""
 
     def sharding(path: Any, spec: Any) -> NamedSharding:
         partition = partition_spec(spec.axes)
-        for size, name, mesh_axis in zip(spec.shape, spec.axes, partition, strict=True):
-            if mesh_axis is not None and size % mesh.shape[mesh_axis]:
+        for size, name, entry in zip(spec.shape, spec.axes, partition, strict=True):
+            devices = math.prod(mesh.shape[axis] for axis in mesh_axes(entry))
+            if size % devices:
+                over = " × ".join(mesh_axes(entry))
                 raise UserError(
-                    f"mesh axis {mesh_axis!r} of {mesh.shape[mesh_axis]} devices does not divide the {size} {name} of "
+                    f"mesh axis {over!r} of {devices} devices does not divide the {size} {name} of "
                     f"parameter {jax.tree_util.keystr(path)}: choose a size that does"
                 )
         return NamedSharding(mesh, partition)

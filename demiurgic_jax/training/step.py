@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from demiurgic_jax.data.batch import Batch
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.decoder import Decoder, unembedding
+from demiurgic_jax.sharding.layout import MANUAL_AXES, finish_gradients, per_device
 from demiurgic_jax.sharding.rules import batch_sharding, replicated
 from demiurgic_jax.training.losses import LossConfig, LossSums, next_token_loss
 from demiurgic_jax.training.state import TrainState
@@ -19,10 +20,10 @@ Metrics = dict[str, jax.Array]
 
 
 def loss_sums(decoder: Decoder, params: Any, batch: Batch, config: LossConfig) -> LossSums:
-    """Forward pass and losses of one batch."""
+    """Forward pass and losses of one batch, of which each device of a mesh has its part (sharding/layout.py)."""
     hidden_BSE, _ = decoder.apply({"params": params}, batch.tokens, batch.positions, batch.segment_ids)
-    matrix_VE = unembedding(decoder.config, params).astype(decoder.compute_dtype)
-    return next_token_loss(hidden_BSE, matrix_VE, batch, config)
+    stored_VE = unembedding(decoder.config, params).astype(decoder.compute_dtype)
+    return next_token_loss(hidden_BSE, decoder.layout.gather(stored_VE, ("vocab", "channels")), batch, config)
 
 
 def means(sums: LossSums) -> Metrics:
@@ -39,23 +40,16 @@ def means(sums: LossSums) -> Metrics:
 
 
 def _micro_batches(batch: Batch, count: int) -> Batch:
-    """[B, ...] to [count, B / count, ...]. Rows are dealt like cards, so that every device that holds
-    rows of the batch holds rows of each micro-batch."""
-    return jax.tree.map(lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1), batch)
+    """[B, ...] to [count, B / count, ...]."""
+    return jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), batch)
 
 
-def make_train_step(
-    decoder: Decoder,
-    optimizer: optax.GradientTransformation,
-    loss: LossConfig,
-    mesh: Mesh,
-    abstract: TrainState,
-    grad_accum_steps: int = 1,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """Jitted (state, batch) → (state, metrics); the state is donated.
+def make_gradients(
+    decoder: Decoder, loss: LossConfig, mesh: Mesh, abstract: TrainState, grad_accum_steps: int = 1
+) -> Callable[[Any, Batch], tuple[Any, LossSums]]:
+    """(params, batch) → gradients of the summed loss, float32, laid out like the parameters, and the sums.
 
-    With `grad_accum_steps` > 1 the batch is taken in as many parts. Gradients of the summed loss are
-    added up and divided once by the whole batch's weight, so uneven masks weigh as in one large batch.
+    With `grad_accum_steps` > 1 each device takes its rows in as many parts and adds the gradients up.
     """
 
     def gradients(params: Any, batch: Batch) -> tuple[Any, LossSums]:
@@ -73,8 +67,34 @@ def make_train_step(
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradients, params, _first(parts)))
         return jax.lax.scan(add, zeros, parts)[0]
 
+    compute = gradients if grad_accum_steps == 1 else accumulated
+    if mesh.size == 1:
+        return compute
+    specs = jax.tree.map(lambda leaf: leaf.sharding.spec, abstract.params)
+
+    def on_one_device(params: Any, batch: Batch) -> tuple[Any, LossSums]:
+        grads, sums = compute(params, batch)
+        return finish_gradients(mesh, grads, specs), jax.lax.psum(sums, MANUAL_AXES)
+
+    return per_device(mesh, on_one_device, (specs, batch_sharding(mesh).spec), (specs, replicated(mesh).spec))
+
+
+def make_train_step(
+    decoder: Decoder,
+    optimizer: optax.GradientTransformation,
+    loss: LossConfig,
+    mesh: Mesh,
+    abstract: TrainState,
+    grad_accum_steps: int = 1,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Jitted (state, batch) → (state, metrics); the state is donated.
+
+    Gradients of the summed loss are divided once by the whole batch's weight, so that uneven masks weigh as in one
+    large batch, whatever the number of devices and of parts.
+    """
+    compute = make_gradients(decoder, loss, mesh, abstract, grad_accum_steps)
+
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        compute = gradients if grad_accum_steps == 1 else accumulated
         grads, sums = compute(state.params, batch)
         weight = jnp.maximum(sums.weight, 1e-9)
         grads = jax.tree.map(lambda g: g / weight, grads)
@@ -99,11 +119,20 @@ def _first(parts: Batch) -> Batch:
 def make_eval_step(decoder: Decoder, loss: LossConfig, mesh: Mesh, abstract: TrainState) -> Callable[..., LossSums]:
     """Jitted (params, batch) → sums; add them over batches, then take `means`."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract.params)
-    return jax.jit(
-        lambda params, batch: loss_sums(decoder, params, batch, loss),
-        in_shardings=(shardings, batch_sharding(mesh)),
-        out_shardings=replicated(mesh),
-    )
+
+    def sums(params: Any, batch: Batch) -> LossSums:
+        return loss_sums(decoder, params, batch, loss)
+
+    if mesh.size > 1:
+        specs = jax.tree.map(lambda sharding: sharding.spec, shardings)
+        alone = sums
+        sums = per_device(
+            mesh,
+            lambda params, batch: jax.lax.psum(alone(params, batch), MANUAL_AXES),
+            (specs, batch_sharding(mesh).spec),
+            replicated(mesh).spec,
+        )
+    return jax.jit(sums, in_shardings=(shardings, batch_sharding(mesh)), out_shardings=replicated(mesh))
 
 
 def require_divisible(batch_size: int, row_length: int, grad_accum_steps: int, mesh: Mesh) -> None:

@@ -9,7 +9,7 @@ from demiurgic_jax.data.loader import Loader
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.decoder import Decoder
 from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
-from demiurgic_jax.sharding.rules import constrain_on
+from demiurgic_jax.sharding.layout import layout_on
 from demiurgic_jax.training.loop import put_batch
 from demiurgic_jax.training.losses import LossConfig
 from demiurgic_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -32,7 +32,7 @@ def run(model, params, batches, shape, *, grad_accum_steps=1, optimizer=OPTIMIZE
     """The metrics of each step, and the parameters at the end."""
     devices = jax.devices()[:1] if shape == ALONE else None
     mesh = make_mesh(shape, devices)
-    decoder = Decoder(model, constrain=constrain_on(mesh), remat="full")
+    decoder = Decoder(model, layout=layout_on(mesh), remat="full")
     transformation = make_optimizer(optimizer, STEPS)
     abstract = abstract_state(model, transformation, mesh)
     step = make_train_step(decoder, transformation, LOSS, mesh, abstract, grad_accum_steps)

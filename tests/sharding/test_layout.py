@@ -1,0 +1,123 @@
+"""On every mesh the network computes what it computes on one device, and sends no more than it must."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from demiurgic_jax.data.batch import Batch
+from demiurgic_jax.model.config import ModelConfig
+from demiurgic_jax.model.decoder import Decoder, init_params
+from demiurgic_jax.sharding.layout import layout_on, per_device
+from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
+from demiurgic_jax.sharding.rules import batch_sharding
+from demiurgic_jax.training.losses import LossConfig
+from demiurgic_jax.training.optimizer import OptimizerConfig, make_optimizer
+from demiurgic_jax.training.state import abstract_state
+from demiurgic_jax.training.step import make_gradients
+
+MODEL = ModelConfig(128, 32, 2, 8, 8, 8, 64, max_context=64, qkv_bias=True, qk_norm=True)
+ALONE = MeshShape(fsdp=1)
+MESHES = {
+    "data": MeshShape(data=8, fsdp=1),
+    "fsdp": MeshShape(fsdp=8),
+    "context": MeshShape(fsdp=1, context=8),
+    "tensor": MeshShape(fsdp=1, tensor=8),
+    "data × fsdp": MeshShape(data=2, fsdp=4),
+    "data × context": MeshShape(data=2, fsdp=1, context=4),
+    "data × tensor": MeshShape(data=4, fsdp=1, tensor=2),
+    "fsdp × context": MeshShape(fsdp=4, context=2),
+    "fsdp × tensor": MeshShape(fsdp=2, tensor=4),
+    "context × tensor": MeshShape(fsdp=1, context=4, tensor=2),
+    "fsdp × context × tensor": MeshShape(fsdp=2, context=2, tensor=2),
+}
+LOSS = LossConfig(distill_weight=0.5, z_loss=1e-3, chunk_tokens=8)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return jax.tree.map(np.asarray, init_params(Decoder(MODEL), jax.random.key(0)))
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    """Eight rows of documents of several lengths, some tokens masked, with soft targets."""
+    B, S, K = 8, 64, 3
+    rng = np.random.default_rng(0)
+    segments = np.sort(rng.integers(1, 5, (B, S)), axis=1).astype(np.int32)
+    starts = np.array([[np.flatnonzero(row == segment)[0] for segment in row] for row in segments])
+    return Batch(
+        tokens=rng.integers(0, 128, (B, S)).astype(np.int32),
+        targets=rng.integers(0, 128, (B, S)).astype(np.int32),
+        positions=(np.arange(S) - starts).astype(np.int32),
+        segment_ids=segments,
+        loss_weights=rng.integers(0, 2, (B, S)).astype(np.float32),
+        teacher_ids=np.stack([(rng.integers(0, 128, (B, S)) + k) % 128 for k in range(K)], -1).astype(np.int32),
+        teacher_logprobs=np.log(np.broadcast_to([0.5, 0.2, 0.1], (B, S, K))).astype(np.float32),
+    )
+
+
+def compiled(shape: MeshShape, params, *, compute_dtype=jnp.float32, remat="full"):
+    """The jitted gradient function and the parameters, laid out."""
+    mesh = make_mesh(shape, jax.devices()[:1] if shape == ALONE else None)
+    decoder = Decoder(MODEL, compute_dtype=compute_dtype, remat=remat, layout=layout_on(mesh))
+    abstract = abstract_state(MODEL, make_optimizer(OptimizerConfig(), 1000), mesh)
+    placed = jax.tree.map(lambda x, leaf: jax.device_put(x, leaf.sharding), params, abstract.params)
+    step = jax.jit(make_gradients(decoder, LOSS, mesh, abstract), in_shardings=(None, batch_sharding(mesh)))
+    return step, placed
+
+
+@pytest.fixture(scope="module")
+def alone(params, batch):
+    step, placed = compiled(ALONE, params)
+    return jax.device_get(step(placed, batch))
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_loss_and_gradients_are_those_of_one_device(name, params, batch, alone):
+    step, placed = compiled(MESHES[name], params)
+    gradients, sums = jax.device_get(step(placed, batch))
+    np.testing.assert_allclose(sums.loss, alone[1].loss, rtol=1e-5)
+    largest = max(np.abs(x).max() for x in jax.tree.leaves(alone[0]))
+
+    def close(path, ours, expected):
+        np.testing.assert_allclose(ours, expected, atol=1e-5 * largest, err_msg=jax.tree_util.keystr(path))
+
+    jax.tree_util.tree_map_with_path(close, gradients, alone[0])
+
+
+def test_gradients_are_scattered_not_summed_everywhere(params, batch):
+    """Over `fsdp` no gradient of a matrix is all-reduced: that is twice the bytes of a reduce-scatter."""
+    step, placed = compiled(MeshShape(fsdp=8), params)
+    program = step.lower(placed, batch).compile().as_text()
+    assert "reduce-scatter" in program
+    reduced = re.findall(r"= \(?((?:f32|bf16)\[[\d,]*\]).* all-reduce\(", program)
+    sizes = [np.prod([int(n) for n in re.findall(r"\d+", shape.split("[")[1])] or [1]) for shape in reduced]
+    assert max(sizes) <= MODEL.num_layers * max(MODEL.embed_dim, MODEL.num_heads * MODEL.head_dim)
+
+
+@pytest.mark.parametrize("remat", ["none", "dots", "all_but_gate_and_up", "qkv", "attention", "offload"])
+def test_what_is_computed_again_changes_nothing(remat, params, batch, alone):
+    step, placed = compiled(MeshShape(data=2, fsdp=4), params, remat=remat)
+    gradients, _ = jax.device_get(step(placed, batch))
+    largest = max(np.abs(x).max() for x in jax.tree.leaves(alone[0]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * largest), gradients, alone[0])
+
+
+def test_a_device_sees_its_part():
+    mesh = make_mesh(MeshShape(data=2, fsdp=2, context=2))
+    rows = batch_sharding(mesh)
+    x = jax.device_put(np.arange(32).reshape(4, 8), rows)
+    shapes = []
+
+    def look(x):
+        shapes.append(x.shape)
+        return x
+
+    again = jax.jit(per_device(mesh, look, rows.spec, rows.spec))(x)
+    assert shapes == [(1, 4)]
+    np.testing.assert_array_equal(again, x)
+    assert again.sharding.is_equivalent_to(NamedSharding(mesh, PartitionSpec(("data", "fsdp"), "context")), 2)
