@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint.options import MultiprocessingOptions
 
 from demiurgic_jax.checkpoints.tokenizer_item import TokenizerHandler, TokenizerRestore, TokenizerSave
 from demiurgic_jax.data.files import NO_ROOM
@@ -70,26 +71,38 @@ def _by_path(tree: Any) -> dict[str, Any]:
 
 
 class CheckpointFolder:
-    """The checkpoints of one run. Saves go on in the background; `close` waits for the last one."""
+    """The checkpoints of one run. Saves go on in the background; `close` waits for the last one.
 
-    def __init__(self, folder: str | Path, *, keep: int | None = None):
+    Where there are several processes, all make the same calls in the same order, each giving and getting what its
+    devices hold; `alone` is for one that reads while the others do something else.
+    """
+
+    def __init__(self, folder: str | Path, *, keep: int | None = None, alone: bool = False):
         self.path = Path(folder).absolute()
+        processes = MultiprocessingOptions()
+        if alone:
+            index = jax.process_index()
+            processes = MultiprocessingOptions(index, {index}, barrier_sync_key_prefix=f"alone-{index}")
         self._manager = ocp.CheckpointManager(
             self.path,
             item_handlers={
-                "params": ocp.StandardCheckpointHandler(),
-                "optimizer": ocp.StandardCheckpointHandler(),
-                "card": ocp.JsonCheckpointHandler(),
+                "params": ocp.StandardCheckpointHandler(multiprocessing_options=processes),
+                "optimizer": ocp.StandardCheckpointHandler(multiprocessing_options=processes),
+                "card": ocp.JsonCheckpointHandler(multiprocessing_options=processes),
                 "tokenizer": TokenizerHandler(),
             },
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep, enable_async_checkpointing=True, create=not alone, multiprocessing_options=processes
+            ),
         )
 
     def __enter__(self) -> "CheckpointFolder":
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        # Closing waits for the other processes, which one that fails must not.
+        if kind is None or jax.process_count() == 1:
+            self.close()
 
     def close(self) -> None:
         with self._writing():
@@ -214,7 +227,7 @@ def open_model(folder: str | Path) -> OpenedModel:
     step: int | None = None
     if path.name.isdigit() and (path / "card").is_dir():
         path, step = path.parent, int(path.name)
-    with CheckpointFolder(path) as checkpoints:
+    with CheckpointFolder(path, alone=True) as checkpoints:
         step = checkpoints.latest_step() if step is None else step
         if step is None:
             raise UserError(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
@@ -10,9 +11,11 @@ from demiurgic_jax.data.tokenizer import Tokenizer, tokenizer_from_files
 
 
 class TokenizerHandler(ocp.CheckpointHandler):
-    """Writes `Tokenizer.files()` and builds the tokenizer again from them."""
+    """Writes `Tokenizer.files()`, once for all processes, and builds the tokenizer again from them."""
 
     def save(self, directory: epath.Path, args: "TokenizerSave") -> None:
+        if jax.process_index() > 0:
+            return
         for name, content in args.tokenizer.files().items():
             (directory / name).write_bytes(content)
 

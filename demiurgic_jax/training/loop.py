@@ -6,13 +6,14 @@ Where the weights come from is said aloud here, once: the run's own newest check
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from demiurgic_jax.checkpoints.checkpoint import Card, CheckpointFolder
@@ -23,8 +24,9 @@ from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoder import Decoder
+from demiurgic_jax.sharding.layout import layout_on
 from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
-from demiurgic_jax.sharding.rules import batch_sharding, constrain_on
+from demiurgic_jax.sharding.placement import put_array, put_batch, row_share
 from demiurgic_jax.training.losses import LossConfig, LossSums
 from demiurgic_jax.training.metrics import MetricLog
 from demiurgic_jax.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
@@ -90,6 +92,8 @@ def train(
     `folder`/metrics.jsonl gets a row a step, and rows with `heldout/…` at step 0, every `eval_every`
     steps and at the end. `on_step(step, metrics)` is called after each. Raises DivergedError on NaN or
     infinity, UserError when shards, tokenizer and checkpoint do not belong together.
+
+    Where the mesh reaches over several processes, all of them call this with equal arguments and one `folder`.
     """
     mesh = make_mesh(config.mesh)
     require_divisible(config.batch_size, config.context, config.grad_accum_steps, mesh)
@@ -104,7 +108,7 @@ def train(
         compute_dtype=COMPUTE_DTYPES[config.compute_dtype],
         remat=config.remat,
         scan_layers=config.scan_layers,
-        constrain=constrain_on(mesh),
+        layout=layout_on(mesh),
     )
     optimizer = make_optimizer(config.optimizer, config.steps)
     schedule = learning_rate_schedule(config.optimizer, config.steps)
@@ -128,14 +132,14 @@ def train(
         if latest is not None:
             _require_same_data(checkpoints.card(latest), card, folder)
             params, opt_state = checkpoints.restore(latest, abstract.params, abstract.opt_state)
-            state = TrainState(jax.device_put(jnp.int32(latest), abstract.step.sharding), params, opt_state)
+            state = TrainState(put_array(np.int32(latest), abstract.step.sharding), params, opt_state)
         else:
             state = new_state(initial_params(), abstract, optimizer)
         log = MetricLog(folder, latest)
         if latest is None:
             log.write(0, evaluate(state.params))
         started = time.perf_counter()
-        for step, host_batch in _steps(loader, latest or 0, config.steps):
+        for step, host_batch in _steps(loader, mesh, latest or 0, config.steps):
             batch = put_batch(host_batch, mesh)
             state, device_metrics = train_step(state, batch)
             metrics = {name: float(value) for name, value in jax.device_get(device_metrics).items()}
@@ -154,18 +158,13 @@ def train(
         log.close()
 
 
-def _steps(loader: Loader, start: int, stop: int) -> Any:
-    with loader.batches(start, process_index=jax.process_index(), process_count=jax.process_count()) as batches:
+def _steps(loader: Loader, mesh: Mesh, start: int, stop: int) -> Iterator[tuple[int, Batch]]:
+    index, count = row_share(mesh)
+    with loader.batches(start, process_index=index, process_count=count) as batches:
         for step, batch in batches:
             if step >= stop:
                 return
             yield step, batch
-
-
-def put_batch(batch: Batch, mesh: Mesh) -> Batch:
-    """This process's rows to its devices: the global batch, laid over the mesh."""
-    sharding = batch_sharding(mesh)
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
 def evaluate_rows(
@@ -173,9 +172,11 @@ def evaluate_rows(
 ) -> dict[str, float]:
     """Means over every row of a held-out set, each counted once, named `heldout/…`."""
     total: LossSums | None = None
-    for host_batch in loader.all_rows(batch_size, process_index=jax.process_index(), process_count=jax.process_count()):
-        sums = eval_step(params, put_batch(host_batch, mesh))
-        total = sums if total is None else jax.tree.map(jnp.add, total, sums)
+    index, count = row_share(mesh)
+    for host_batch in loader.all_rows(batch_size, process_index=index, process_count=count):
+        # Fetched one by one: on CPUs, programs that overlap on several processes can wait for each other for ever.
+        sums = jax.device_get(eval_step(params, put_batch(host_batch, mesh)))
+        total = sums if total is None else jax.tree.map(np.add, total, sums)
     if total is None:
         raise UserError(f"held-out set {loader.shard_set.folder} is empty: raise the held-out fraction")
     values = {name: float(value) for name, value in jax.device_get(means(total)).items()}

@@ -4,7 +4,9 @@ import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+import jax
 
 from demiurgic_jax.data.files import replacing
 
@@ -12,10 +14,16 @@ from demiurgic_jax.data.files import replacing
 class MetricLog:
     """`metrics.jsonl` in a run's folder: one object a line with `step` and named numbers.
 
-    Opened at step `resume_from`, it drops the lines of later steps: the run is about to write them again.
+    Opened at step `resume_from`, it drops the lines of later steps: the run is about to write them again. Of several
+    processes the first one writes, and the log of the others is silent.
     """
 
+    _file: TextIO | None = None
+    _tensorboard: Any = None
+
     def __init__(self, folder: Path, resume_from: int | None):
+        if jax.process_index() > 0:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         kept = [] if resume_from is None else [row for row in read_metrics(path) if row["step"] <= resume_from]
@@ -25,13 +33,15 @@ class MetricLog:
         self._tensorboard = _tensorboard_writer(folder / "tensorboard")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+        if self._file is not None:
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
         if self._tensorboard is not None:
             self._tensorboard.write_scalars(step, values)
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
 

@@ -4,11 +4,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.parameters import abstract_parameters
+from demiurgic_jax.sharding.placement import put_array
 from demiurgic_jax.sharding.rules import parameter_shardings, replicated
 
 
@@ -44,9 +46,9 @@ def abstract_state(config: ModelConfig, optimizer: optax.GradientTransformation,
 
 
 def new_state(params: Any, abstract: TrainState, optimizer: optax.GradientTransformation) -> TrainState:
-    """Step 0 from `params` (host or device arrays), laid out as `abstract` says."""
+    """Step 0 from `params` (host or local device arrays, the same in all processes), laid out as `abstract` says."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     # A copy, always: the step donates its state, and the caller's arrays must outlive it.
-    params = jax.tree.map(lambda x, s: jax.device_put(jnp.array(x, jnp.float32), s), params, shardings.params)
+    params = jax.tree.map(lambda x, s: put_array(np.asarray(x, np.float32), s), params, shardings.params)
     opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params)
-    return TrainState(jax.device_put(jnp.zeros((), jnp.int32), shardings.step), params, opt_state)
+    return TrainState(put_array(np.int32(0), shardings.step), params, opt_state)
