@@ -81,8 +81,8 @@ def run(arguments: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> 
     if arguments.plot:
         plot_memory([fit for _, fit in pairs] if arguments.compare else [pairs[0][0]], arguments.plot)
     if arguments.json:
-        plans = [as_json(arguments.config, plan, tokens, teacher) for pair in pairs for plan in dict.fromkeys(pair)]
-        print(json.dumps(plans, indent=2))
+        plans = [plan for asked, fit in pairs for plan in ([asked] if fit is asked else [asked, fit])]
+        print(json.dumps([as_json(arguments.config, plan, tokens, teacher) for plan in plans], indent=2))
     elif arguments.compare:
         print(compare(pairs, tokens))
     else:

@@ -4,6 +4,7 @@ TPU targets need the package `libtpu` (it compiles on any x86 CPU), GPU targets 
 """
 
 import importlib.util
+import math
 import os
 import re
 import time
@@ -116,14 +117,8 @@ def abstract_batch(train: TrainConfig, sharding: Any) -> Batch:
 
 def bytes_per_chip(tree: Any) -> int:
     """Bytes that one device stores of a tree of abstract arrays with shardings."""
-    return sum(leaf.dtype.itemsize * _product(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(tree))
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    result = 1
-    for size in shape:
-        result *= size
-    return result
+    leaves = jax.tree.leaves(tree)
+    return sum(leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
 
 
 def compile_step(train: TrainConfig, model: ModelConfig, hardware: Hardware) -> CompiledStep:
@@ -135,10 +130,10 @@ def compile_step(train: TrainConfig, model: ModelConfig, hardware: Hardware) -> 
     try:
         compiled = lowered.compile(compiler_options=_CUDA_OPTIONS if is_cuda else None)
     except jax.errors.JaxRuntimeError as error:
-        used = re.search(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm", str(error))
-        if used is None:
+        refusal = out_of_memory(str(error), bytes_per_chip((state, batch)))
+        if refusal is None:
             raise
-        raise DoesNotFitError(_bytes(used[1], used[2]), _bytes(used[3], used[4])) from error
+        raise refusal from error
     seconds = time.monotonic() - started
     memory = compiled.memory_analysis()
     if memory.peak_memory_in_bytes > hardware.chip.usable_bytes:
@@ -152,5 +147,19 @@ def compile_step(train: TrainConfig, model: ModelConfig, hardware: Hardware) -> 
     )
 
 
+def out_of_memory(message: str, argument_bytes: int) -> DoesNotFitError | None:
+    """What libtpu's refusal says; None when the message is about something else.
+
+    It has two ways to say it: by the whole program, or by its temporaries alone.
+    """
+    if whole := re.search(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm", message):
+        return DoesNotFitError(_bytes(whole[1], whole[2]), _bytes(whole[3], whole[4]))
+    temporaries = re.search(r"HLO temporaries \(([\d.]+)([KMG])\) exceeds available HBM \(([\d.]+)([KMG])\)", message)
+    if temporaries is None:
+        return None
+    needed = _bytes(temporaries[1], temporaries[2]) + argument_bytes
+    return DoesNotFitError(needed, _bytes(temporaries[3], temporaries[4]))
+
+
 def _bytes(number: str, unit: str) -> float:
-    return float(number) * 1024 ** ("KMGT".index(unit) + 1)
+    return float(number) * 1024 ** ("KMG".index(unit) + 1)

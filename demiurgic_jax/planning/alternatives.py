@@ -26,8 +26,8 @@ def differences(before: Plan, after: Plan) -> str:
 def candidates(plan: Plan, *, same_hardware: bool = False) -> list[Plan]:
     """Analytic plans of every smaller per-chip batch, remat policy and (unless `same_hardware`) larger slice.
 
-    Sorted by chip-seconds per token, which is what is paid for; of equals the fewest chips first. Those that the
-    analytic model finds far too large are left out.
+    On the same chips first, then on more; each by chip-seconds per token, which is what is paid for. What the analytic
+    model finds too large is left out.
     """
     found = []
     for hardware in _sizes(plan.hardware, same_hardware):
@@ -41,7 +41,7 @@ def candidates(plan: Plan, *, same_hardware: bool = False) -> list[Plan]:
                 except UserError:
                     continue  # this batch does not split so
     found = [candidate for candidate in found if candidate.fits]
-    return sorted(found, key=lambda one: (round(one.chip_seconds_per_token, 9), one.hardware.num_chips))
+    return sorted(found, key=lambda one: (one.hardware.num_chips, one.chip_seconds_per_token))
 
 
 def cheapest_fit(

@@ -10,7 +10,7 @@ from typing import Literal
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.planning import analytic
 from demiurgic_jax.planning.ahead_of_time import DoesNotFitError, compile_step, missing_compiler
-from demiurgic_jax.planning.figures import StepFigures, attention_flops, rows_per_chip
+from demiurgic_jax.planning.figures import StepFigures, attention_flops, chip_mesh, rows_per_chip
 from demiurgic_jax.planning.hardware import Hardware
 from demiurgic_jax.planning.hlo import ProgramCounts
 from demiurgic_jax.training.loop import TrainConfig
@@ -82,8 +82,8 @@ def plan_step(
     except DoesNotFitError as refused:
         # The compiler says how much it would need, and nothing else of a program that it did not finish.
         state = estimated.parameter_bytes + estimated.optimizer_bytes + estimated.batch_bytes
-        memory = {"temporary_bytes": refused.needed_bytes - state, "memory_method": "compiled"}
-        return _plan(train, model, hardware, dataclasses.replace(estimated, **memory), refused.limit_bytes)
+        figures = dataclasses.replace(estimated, temporary_bytes=refused.needed_bytes - state, memory_method="compiled")
+        return _plan(train, model, hardware, figures, refused.limit_bytes)
     kernel_flops = _kernel_flops(compiled.counts, train, model, hardware)
     state = estimated.parameter_bytes + estimated.optimizer_bytes
     figures = StepFigures(
@@ -128,7 +128,9 @@ def _busy_seconds(figures: StepFigures, hardware: Hardware) -> float:
 def _kernel_flops(counts: ProgramCounts, train: TrainConfig, model: ModelConfig, hardware: Hardware) -> int:
     """FLOPs of attention kernels by how often they ran: two matmuls forward, five in a fused backward pass
     (Dao 2023, arXiv:2307.08691). Other kernels count what they declare."""
-    forward = attention_flops(model, train, rows_per_chip(train, hardware)) // train.mesh.context // train.mesh.tensor
+    mesh = chip_mesh(train.mesh, hardware)
+    sharers = mesh.shape["context"] * mesh.shape["tensor"]
+    forward = attention_flops(model, train, rows_per_chip(train, hardware)) // sharers
     runs = {True: 0, False: 0}
     for name, times in counts.kernels.items():
         runs[any(word in name for word in ("bwd", "dkv", "Backward"))] += times

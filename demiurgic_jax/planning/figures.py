@@ -49,7 +49,7 @@ class StepFigures:
 
 def chip_mesh(shape: MeshShape, hardware: Hardware) -> Mesh:
     """The mesh over as many placeholders as the hardware has chips. UserError when it does not cover them."""
-    return make_mesh(shape, range(hardware.num_chips))  # type: ignore[arg-type]
+    return make_mesh(shape, range(hardware.num_chips))
 
 
 def rows_per_chip(train: TrainConfig, hardware: Hardware) -> int:

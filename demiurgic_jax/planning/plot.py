@@ -20,7 +20,7 @@ def plot_memory(plans: Sequence[Plan], path: Path) -> None:
         axes.bar(names, heights, bottom=bottom, label=part)
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
     for place, plan in enumerate(plans):
-        label = "limit of the chip" if place == 0 else None
+        label = "limit of the chip" if place == 0 else ""
         axes.hlines(plan.limit_bytes / 1e9, place - 0.45, place + 0.45, color="black", linestyle="dashed", label=label)
     axes.set_ylabel("GB of one chip")
     axes.set_title("Memory of one training step")

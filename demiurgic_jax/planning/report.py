@@ -73,7 +73,12 @@ def describe(name: str, plan: Plan, tokens: float, teacher: Teacher | None) -> s
 def verdict(plan: Plan) -> str:
     """Whether the plan fits, and by how much it does not."""
     missing = plan.figures.peak_bytes - plan.limit_bytes
-    return "fits" if plan.fits else f"DOES NOT FIT, by {missing / 1e9:.2f} GB"
+    if not plan.fits:
+        return f"DOES NOT FIT, by {missing / 1e9:.2f} GB"
+    is_close = (
+        plan.figures.memory_method == "analytic" and plan.figures.peak_bytes * (1 + MEMORY_ERROR) > plan.limit_bytes
+    )
+    return "fits, but by less than the model's error" if is_close else "fits"
 
 
 def money(dollars: float) -> str:

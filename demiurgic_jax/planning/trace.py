@@ -69,8 +69,9 @@ def _dot_flops(program: core.Jaxpr) -> tuple[int, int]:
     for equation in program.eqns:
         if equation.primitive.name == "dot_general":
             (contracted, _), (batch, _) = equation.params["dimension_numbers"]
-            shape = equation.invars[0].aval.shape
-            flops = 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(shape[axis] for axis in contracted)
+            left: Any = equation.invars[0].aval
+            out: Any = equation.outvars[0].aval
+            flops = 2 * math.prod(out.shape) * math.prod(left.shape[axis] for axis in contracted)
             weights, batched = (weights, batched + flops) if batch else (weights + flops, batched)
         turns = equation.params["length"] if equation.primitive.name == "scan" else 1
         for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
