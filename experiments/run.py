@@ -2,16 +2,20 @@
 
 Runs the stages seeds → teach → verify → tokenizer → shards → train → evaluate → report of a named
 experiment. Finished stages whose inputs are unchanged are skipped, changed ones are done again, and
-a killed run goes on where it was.
+a killed run goes on where it was. Started as several processes (by SLURM, GKE, on a TPU VM, or with
+JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set) on one workdir, they train together.
 """
 
 import argparse
 import re
 import sys
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ml_collections import ConfigDict
 from rich.console import Console
 
 from demiurgic_jax.data.files import NO_ROOM
@@ -20,31 +24,47 @@ from experiments.configuration import config_docstring, config_names, load_confi
 from experiments.progress import StageProgress
 from experiments.workdir import Manifest, Workdir, canonical_hash
 
-USER_ERROR, FAILURE = 2, 1
+if TYPE_CHECKING:
+    from experiments.stages.stage import Run, Stage
+
+USER_ERROR, FAILURE, STOPPED = 2, 1, 130
+# What the first process tells the others: the topic is a stage's name, or END.
+EXECUTE, SKIP, END = "execute", "skip", "end"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0, 1 (failure) or 2 (the user's mistake)."""
     console = Console(stderr=True)
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        arguments, overrides = parse_arguments(sys.argv[1:] if argv is None else argv)
+        arguments, overrides = parse_arguments(argv)
         if arguments.describe:
             print(config_docstring(arguments.config).strip())
             return 0
-        run_stages(arguments.config, overrides, arguments.workdir, arguments.stages, console)
-    except UserError as error:
-        console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        return USER_ERROR
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        where = f" ({error.filename})" if error.filename else ""
-        console.print(f"error: the disk is full{where}: free some space and run the same command again", markup=False)
-        return USER_ERROR
-    except KeyboardInterrupt:
-        console.print("stopped; the same command goes on from here", markup=False)
-        return 130
+        run_stages(arguments, overrides, " ".join(argv), console)
+    except (Exception, KeyboardInterrupt) as error:
+        return explain(error, console)[0]
     return 0
+
+
+def explain(error: BaseException, console: Console) -> tuple[int, str]:
+    """Says why the run stops; returns the exit status, and what was said in one line."""
+    if isinstance(error, UserError):
+        status, reason = USER_ERROR, f"error: {error}"
+    elif isinstance(error, OSError) and error.errno in NO_ROOM:
+        where = f" ({error.filename})" if error.filename else ""
+        status, reason = USER_ERROR, f"error: the disk is full{where}: free some space and run the same command again"
+    elif isinstance(error, KeyboardInterrupt):
+        status, reason = STOPPED, "stopped; the same command goes on from here"
+    else:
+        traceback.print_exception(error)
+        return FAILURE, f"failed: {type(error).__name__}: {error}"
+    say(console, reason)
+    return status, reason
+
+
+def say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
@@ -66,6 +86,9 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple
     )
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="where its files go (default: runs/NAME)")
     parser.add_argument("--stages", metavar="A,B", help="only these stages (default: all that are not finished)")
+    parser.add_argument(
+        "--start-timeout", type=float, default=300.0, metavar="SECONDS", help="how long processes wait for each other"
+    )
     parser.add_argument("--describe", action="store_true", help="print what the experiment needs and gives, and stop")
     parser.add_argument_group(
         "overrides", "--config.FIELD=VALUE sets one field, e.g. --config.train.optimizer.learning_rate=3e-4"
@@ -85,26 +108,50 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple
 
 
 def run_stages(
-    name: str, overrides: Sequence[tuple[str, str]], workdir: Path | None, only: str | None, console: Console
+    arguments: argparse.Namespace, overrides: Sequence[tuple[str, str]], command: str, console: Console
 ) -> None:
-    """Does what is not done yet. Raises UserError for every mistake of the user's."""
-    config = load_config(name, overrides)
-    # Imported here: the stages bring JAX along, which a wrong name or --help should not wait for.
+    """Does what is not done yet, together with the other processes if there are any. UserError for every mistake of
+    the user's."""
+    config = load_config(arguments.config, overrides)
+    # Imported here: they bring JAX along, which a wrong name or --help should not wait for.
+    import jax
+
+    from demiurgic_jax.sharding.messages import end_all, end_with_others
+    from demiurgic_jax.sharding.processes import start_processes
     from experiments.stages.cache import prepare_jax
     from experiments.stages.order import STAGES
     from experiments.stages.stage import Run
 
     names = [stage.name for stage in STAGES]
+    only = arguments.stages
     wanted = names if only is None else [part.strip() for part in only.split(",") if part.strip()]
     for stage_name in wanted:
         if stage_name not in names:
             raise UserError(f"stage {stage_name!r} does not exist: choose from {', '.join(names)}")
+    stages = [stage for stage in STAGES if stage.name in wanted]
+    path = arguments.workdir or Path("runs") / arguments.config
     prepare_jax()
-    run = Run(name, config, Workdir(workdir or Path("runs") / name, name, config))
-    console.print(f"[{name}] {run.workdir.path}", markup=False, highlight=False, soft_wrap=True)
-    for stage in STAGES:
-        if stage.name not in wanted:
-            continue
+    index = start_processes(command, arguments.start_timeout)
+    several = jax.distributed.is_initialized()
+    if several:
+        end_with_others(lambda reason: say(console, reason))
+    try:
+        if index == 0:
+            lead(Run(arguments.config, config, Workdir(path, arguments.config, config)), stages, console)
+        else:
+            follow(lambda: Run(arguments.config, config, _shared_workdir(path, arguments.config, config)), stages)
+    except (Exception, KeyboardInterrupt) as error:
+        if several:
+            end_all(*explain(error, console))
+        raise
+
+
+def lead(run: "Run", stages: Sequence["Stage"], console: Console) -> None:
+    """What the first process does: all that is not done yet, telling the others when it is their turn."""
+    from demiurgic_jax.sharding.messages import tell
+
+    say(console, f"[{run.name}] {run.workdir.path}")
+    for stage in stages:
         for needed in stage.needs:
             if run.workdir.manifest(needed) is None:
                 raise UserError(f"stage {stage.name} needs stage {needed}: add it to --stages")
@@ -115,15 +162,37 @@ def run_stages(
         finished = run.workdir.manifest(stage.name)
         with StageProgress(stage.name, console) as progress:
             if finished is not None and finished.inputs_hash == canonical_hash(inputs):
+                tell(stage.name, SKIP)
                 progress.say(f"already done: {stage.summary(finished.outputs)}")
                 continue
             aside = run.workdir.begin(stage.name, inputs, keep_replaced=stage.keep_replaced)
             if aside is not None:
                 progress.say(f"its inputs changed: what they made before is kept in {aside}")
+            tell(stage.name, EXECUTE)
             started = time.monotonic()
             outputs = stage.execute(run, progress)
             finished = run.workdir.finish(stage.name, inputs, outputs, time.monotonic() - started)
             progress.say(f"{stage.summary(outputs)} ({finished.seconds:,.1f} s)")
+    tell(END, "")
+
+
+def follow(open_run: Callable[[], "Run"], stages: Sequence["Stage"]) -> None:
+    """What the other processes do: their part of the stages that run on the mesh, in silence."""
+    from demiurgic_jax.sharding.messages import hear
+
+    for stage in stages:
+        if stage.on_mesh and hear(stage.name) == EXECUTE:
+            stage.execute(open_run(), StageProgress(stage.name, Console(quiet=True)))
+    hear(END)
+
+
+def _shared_workdir(path: Path, config_name: str, config: ConfigDict) -> Workdir:
+    if not (path / "config.json").exists():
+        raise UserError(
+            f"workdir {path.absolute()} is empty here, though the first process has written to its own: give a "
+            "--workdir on a disk that all processes share"
+        )
+    return Workdir(path, config_name, config)
 
 
 def _lasting(manifest: Manifest | None) -> dict[str, object]:

@@ -64,7 +64,10 @@ class Workdir:
                 )
         elif any(self.path.iterdir()):
             raise UserError(f"workdir {self.path} is not empty and no run of ours wrote it: give another --workdir")
-        write_json(owner_file, {"name": config_name, "config": config.to_dict()})
+        mine = {"name": config_name, "config": config.to_dict()}
+        # Where several processes open one workdir, the first has written it.
+        if not owner_file.exists() or canonical_hash(_read_json(owner_file)) != canonical_hash(mine):
+            write_json(owner_file, mine)
 
     @property
     def ledger(self) -> Path:

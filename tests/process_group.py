@@ -5,10 +5,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Process:
+    """`python ARGUMENTS`, started in `folder` with `environment` on top of this process's own."""
+
+    arguments: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    folder: Path = ROOT
 
 
 @dataclass(frozen=True)
@@ -31,25 +40,23 @@ def by_hand(count: int, index: int, port: int) -> dict[str, str]:
     }
 
 
-def run_all(
-    arguments: Sequence[str], environments: Sequence[Mapping[str, str]], *, timeout: float = 240
-) -> list[Ended]:
-    """Starts `python ARGUMENTS` once in each environment, all at the same time, and waits for all."""
+def run_all(*processes: Process, timeout: float = 240) -> list[Ended]:
+    """Starts all at the same time and waits for all."""
     common = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    processes = [
+    started = [
         subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=environment.get("CWD", ROOT),
-            env=common | environment,
+            [sys.executable, *process.arguments],
+            cwd=process.folder,
+            env=common | process.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for environment in environments
+        for process in processes
     ]
     try:
-        said = [process.communicate(timeout=timeout)[1] for process in processes]
+        said = [each.communicate(timeout=timeout)[1] for each in started]
     finally:
-        for process in processes:
-            process.kill()
-    return [Ended(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+        for each in started:
+            each.kill()
+    return [Ended(each.returncode, text) for each, text in zip(started, said, strict=True)]

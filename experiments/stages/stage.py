@@ -34,7 +34,8 @@ class Stage:
     """`inputs` says in JSON what the stage is made from besides the outputs of the stages it `needs`; it is
     redone when either changes. `execute` is idempotent and resumes after a kill; it returns its outputs,
     whose values must follow from the inputs alone, except those in `measured`. `keep_replaced` moves what
-    other inputs made aside instead of removing it."""
+    other inputs made aside instead of removing it. A stage `on_mesh` is executed by all processes of the run together,
+    any other by the first one alone; what the first one returns counts."""
 
     name: str
     needs: tuple[str, ...]
@@ -42,3 +43,4 @@ class Stage:
     execute: Callable[[Run, StageProgress], Mapping[str, Any]]
     summary: Callable[[Mapping[str, Any]], str]
     keep_replaced: bool = False
+    on_mesh: bool = False

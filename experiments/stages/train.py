@@ -79,6 +79,8 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
         provenance={"experiment": run.name, "teacher": run.config.teacher.model, "init": run.config.init.kind},
         on_step=show,
     )
+    if jax.process_index() > 0:
+        return {}
     rows = read_metrics(folder / "metrics.jsonl")
     speeds = sorted(row["tokens_per_second"] for row in rows if "tokens_per_second" in row)
     return {
@@ -106,4 +108,5 @@ TRAIN = Stage(
         f"{out['heldout_after']['cross_entropy']:.3f}"
     ),
     keep_replaced=True,
+    on_mesh=True,
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from process_group import by_hand, free_port, run_all
+from process_group import Process, by_hand, free_port, run_all
 
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.sharding.processes import find_processes
@@ -46,7 +46,7 @@ def under_mpirun(count: int, index: int, port: int) -> dict[str, str]:
 @pytest.mark.parametrize("launcher", [by_hand, under_srun, under_mpirun])
 def test_two_processes_compute_together(launcher):
     port = free_port()
-    ended = run_all([PROGRAM, "60"], [launcher(2, index, port) for index in range(2)])
+    ended = run_all(*(Process([PROGRAM, "60"], launcher(2, index, port)) for index in range(2)))
     assert [each.status for each in ended] == [0, 0], ended
     for index, each in enumerate(ended):
         assert f"{index} of 2: 2 devices" in each.said
@@ -55,7 +55,8 @@ def test_two_processes_compute_together(launcher):
 def test_a_process_on_its_own_asks_no_metadata_server():
     with socket.create_server(("127.0.0.1", 0)) as metadata_server:
         address = f"127.0.0.1:{metadata_server.getsockname()[1]}"
-        (alone,) = run_all([PROGRAM, "60"], [{"GCE_METADATA_IP": address, "KUBERNETES_SERVICE_HOST": "127.0.0.1"}])
+        cloud = {"GCE_METADATA_IP": address, "KUBERNETES_SERVICE_HOST": "127.0.0.1"}
+        (alone,) = run_all(Process([PROGRAM, "60"], cloud))
         metadata_server.settimeout(0.1)
         with pytest.raises(TimeoutError):
             metadata_server.accept()
@@ -108,7 +109,7 @@ def test_an_indexed_job_that_jax_cannot_read_is_refused_with_the_mend():
 def test_an_unreachable_coordinator_is_one_sentence():
     port = free_port()
     started = time.monotonic()
-    (ended,) = run_all([PROGRAM, "1"], [by_hand(2, 1, port)])
+    (ended,) = run_all(Process([PROGRAM, "1"], by_hand(2, 1, port)))
     assert ended.status == 1
     assert ended.said == (
         f"process 1 cannot reach process 0 at 127.0.0.1:{port} (Connection refused; tried for 1 s): start process 0, "

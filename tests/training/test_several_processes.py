@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from process_group import by_hand, free_port, run_all
+from process_group import Process, by_hand, free_port, run_all
 
 from demiurgic_jax.checkpoints.checkpoint import open_model
 from demiurgic_jax.data.tokenizer import save_tokenizer
@@ -39,7 +39,7 @@ def train_on(given: Path, folder: Path, processes: int, mesh: str, stop_at: int 
     common = {"FAIL_AT": str(stop_at)}
     port = free_port()
     groups = [common | by_hand(processes, index, port) for index in range(processes)] if processes > 1 else [common]
-    ended = run_all(arguments, groups)
+    ended = run_all(*(Process(arguments, group) for group in groups))
     assert [each.status for each in ended] == [2 if stop_at else 0] * processes, ended[-1].said[-3000:]
 
 
@@ -87,7 +87,8 @@ def test_one_that_fails_ends_the_others_with_its_sentence(given, tmp_path):
     port = free_port()
     arguments = [PROGRAM, str(given), str(tmp_path), "1", json.dumps({"data": 2}), "100000"]
     started = time.monotonic()
-    ended = run_all(arguments, [by_hand(2, 0, port), by_hand(2, 1, port) | {"FAIL_AT": "4"}])
+    first, second = by_hand(2, 0, port), by_hand(2, 1, port) | {"FAIL_AT": "4"}
+    ended = run_all(Process(arguments, first), Process(arguments, second))
     assert [each.status for each in ended] == [2, 2]
     assert ended[0].said.splitlines()[-1] == "process 1: no room here"
     assert ended[1].said.splitlines()[-1] == "no room here"
