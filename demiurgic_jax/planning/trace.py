@@ -30,7 +30,7 @@ class Trace:
     """One forward and backward pass on one device, as JAX would run it, recomputation included.
 
     `attention_flops` are those of attention's causal half, `matmul_flops` of all other matrix products; `kept_bytes`
-    is what the backward pass finds of the forward pass, without parameters.
+    is what the backward pass finds of the forward pass on the device, without parameters.
     """
 
     matmul_flops: int
@@ -54,7 +54,8 @@ def trace_rows(train: TrainConfig, model: ModelConfig) -> Trace:
 
     def kept(rows: int) -> int:
         batch = abstract_batch(dataclasses.replace(train, batch_size=rows), None)
-        return tree_bytes(jax.eval_shape(lambda p, b: jax.vjp(lambda p: loss(p, b), p)[1], params, batch))
+        backward = jax.make_jaxpr(lambda p, b: jax.tree.leaves(jax.vjp(lambda p: loss(p, b), p)[1]))(params, batch)
+        return tree_bytes([aval for aval in backward.out_avals if aval.memory_space != jax.memory.Space.Host])
 
     program = jax.make_jaxpr(jax.grad(loss))(params, abstract_batch(train, None))
     matmul_flops, attention_flops = _dot_flops(program.jaxpr)

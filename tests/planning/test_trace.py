@@ -29,6 +29,7 @@ def test_what_a_policy_keeps_it_need_not_compute_again():
     assert traces["full"].kept_bytes < traces["dots"].kept_bytes < traces["none"].kept_bytes
     layer_inputs = MODEL.num_layers * TRAIN.batch_size * TRAIN.context * MODEL.embed_dim * 2
     assert layer_inputs < traces["full"].kept_bytes < 2 * layer_inputs
+    assert traces["offload"].kept_bytes == traces["full"].kept_bytes - layer_inputs
 
 
 def test_soft_targets_and_tied_embeddings_are_traced_too():
