@@ -96,7 +96,9 @@ def _rings(mesh: Mesh) -> Rings:
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _gathered(weight: jax.Array, dimension: int, rings: Rings) -> jax.Array:
-    return jax.lax.all_gather(weight, "fsdp", axis=dimension, tiled=True)
+    for groups in reversed(rings):
+        weight = jax.lax.all_gather(weight, "fsdp", axis=dimension, tiled=True, axis_index_groups=groups)
+    return weight
 
 
 def _scattered(dimension: int, rings: Rings, _: None, gradient: jax.Array) -> tuple[jax.Array]:
