@@ -5,8 +5,6 @@ follow from the mesh. What a compiler adds on top (its working set) and how many
 steps: calibration.py has these.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -16,8 +14,7 @@ from demiurgic_jax.model.parameters import abstract_parameters
 from demiurgic_jax.planning.ahead_of_time import abstract_batch
 from demiurgic_jax.planning.figures import StepFigures, chip_mesh, rows_per_chip, useful_flops
 from demiurgic_jax.planning.hardware import Hardware
-from demiurgic_jax.planning.trace import trace_rows, tree_bytes
-from demiurgic_jax.sharding.mesh import MeshShape
+from demiurgic_jax.planning.trace import trace_row, tree_bytes
 from demiurgic_jax.training.loop import COMPUTE_DTYPES, TrainConfig
 from demiurgic_jax.training.optimizer import make_optimizer
 from demiurgic_jax.training.step import require_divisible
@@ -41,8 +38,7 @@ def figures(train: TrainConfig, model: ModelConfig, hardware: Hardware) -> StepF
     shards = mesh.shape["fsdp"] * mesh.shape["tensor"]
     params = abstract_parameters(model)
     optimizer = make_optimizer(train.optimizer, train.steps)
-    # Whatever does not change the pass is left out, so that one trace serves all that share it.
-    trace = trace_rows(dataclasses.replace(train, batch_size=rows, grad_accum_steps=1, mesh=MeshShape()), model)
+    trace = trace_row(train, model)
     per_layer, per_activation = _WORKING_SET[hardware.chip.platform]
     working_set = _itemsize(train) * (
         per_layer * _layer_parameters(model) / mesh.shape["tensor"]
@@ -57,11 +53,11 @@ def figures(train: TrainConfig, model: ModelConfig, hardware: Hardware) -> StepF
         parameter_bytes=parameter_bytes,
         optimizer_bytes=tree_bytes(jax.eval_shape(optimizer.init, params)) / shards,
         batch_bytes=tree_bytes(abstract_batch(train, None)) * mesh.shape["tensor"] / mesh.size,
-        temporary_bytes=gradients + trace.kept_bytes / sharers + working_set,
-        kept_bytes=trace.kept_bytes / sharers,
+        temporary_bytes=gradients + rows * trace.kept_bytes / sharers + working_set,
+        kept_bytes=rows * trace.kept_bytes / sharers,
         useful_flops=useful_flops(model, train) / mesh.size,
-        executed_flops=(trace.matmul_flops + trace.attention_flops) * steps / sharers,
-        kernel_flops=trace.attention_flops * steps / sharers,
+        executed_flops=(trace.matmul_flops + trace.attention_flops) * rows * steps / sharers,
+        kernel_flops=trace.attention_flops * rows * steps / sharers,
         wire_bytes=wire_bytes(train, model, mesh, rows),
     )
 

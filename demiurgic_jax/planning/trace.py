@@ -19,6 +19,7 @@ from demiurgic_jax.model.decoder import Decoder
 from demiurgic_jax.model.layout import Layout
 from demiurgic_jax.model.parameters import abstract_parameters
 from demiurgic_jax.planning.ahead_of_time import abstract_batch
+from demiurgic_jax.sharding.mesh import MeshShape
 from demiurgic_jax.training.loop import COMPUTE_DTYPES, TrainConfig
 from demiurgic_jax.training.step import Batch, loss_sums
 
@@ -27,7 +28,7 @@ from demiurgic_jax.training.step import Batch, loss_sums
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """One forward and backward pass on one device, as JAX would run it, recomputation included.
+    """A pass forward and backward over one row, as JAX would run it, recomputation included; n rows take n times that.
 
     `attention_flops` are those of attention's causal half, `matmul_flops` of all other matrix products; `kept_bytes`
     is what the backward pass finds of the forward pass on the device, without parameters.
@@ -38,9 +39,14 @@ class Trace:
     kept_bytes: int
 
 
+def trace_row(train: TrainConfig, model: ModelConfig) -> Trace:
+    """Traces a pass over a row of `train.context` tokens: a second or two, whatever the size of the model."""
+    # What does not change the pass is left out, so that one trace serves all that share it.
+    return _trace(dataclasses.replace(train, batch_size=1, grad_accum_steps=1, mesh=MeshShape()), model)
+
+
 @lru_cache(maxsize=256)
-def trace_rows(train: TrainConfig, model: ModelConfig) -> Trace:
-    """Traces a pass over `train.batch_size` rows of `train.context` tokens: seconds, whatever the size of the model."""
+def _trace(train: TrainConfig, model: ModelConfig) -> Trace:
     decoder = Decoder(
         model,
         compute_dtype=COMPUTE_DTYPES[train.compute_dtype],
@@ -60,7 +66,7 @@ def trace_rows(train: TrainConfig, model: ModelConfig) -> Trace:
     program = jax.make_jaxpr(jax.grad(loss))(params, abstract_batch(train, None))
     matmul_flops, attention_flops = _dot_flops(program.jaxpr)
     # The difference leaves out weights, which are kept once however many rows there are.
-    return Trace(matmul_flops, attention_flops, train.batch_size * (kept(2) - kept(1)))
+    return Trace(matmul_flops, attention_flops, kept(2) - kept(1))
 
 
 def _dot_flops(program: core.Jaxpr) -> tuple[int, int]:

@@ -7,15 +7,15 @@ import pytest
 from demiurgic_jax.model.config import named_config
 from demiurgic_jax.model.decoder import REMAT_POLICIES
 from demiurgic_jax.planning.figures import attention_flops, useful_flops
-from demiurgic_jax.planning.trace import trace_rows
+from demiurgic_jax.planning.trace import trace_row
 from demiurgic_jax.training.loop import TrainConfig
 
 MODEL = named_config("1b")
-TRAIN = TrainConfig(steps=10, batch_size=2, context=2048, compute_dtype="bfloat16", remat="none")
+TRAIN = TrainConfig(steps=10, batch_size=1, context=2048, compute_dtype="bfloat16", remat="none")
 
 
 def test_without_recomputation_a_step_executes_what_the_model_needs():
-    trace = trace_rows(TRAIN, MODEL)
+    trace = trace_row(TRAIN, MODEL)
     attention = 3 * MODEL.num_layers * attention_flops(MODEL, TRAIN, TRAIN.batch_size)
     # Norm gains are parameters, but no matrix.
     assert trace.matmul_flops == pytest.approx(useful_flops(MODEL, TRAIN) - attention, rel=1e-4)
@@ -24,7 +24,7 @@ def test_without_recomputation_a_step_executes_what_the_model_needs():
 
 
 def test_what_a_policy_keeps_it_need_not_compute_again():
-    traces = {remat: trace_rows(dataclasses.replace(TRAIN, remat=remat), MODEL) for remat in REMAT_POLICIES}
+    traces = {remat: trace_row(dataclasses.replace(TRAIN, remat=remat), MODEL) for remat in REMAT_POLICIES}
     assert traces["full"].matmul_flops > traces["dots"].matmul_flops >= traces["none"].matmul_flops
     assert traces["full"].kept_bytes < traces["dots"].kept_bytes < traces["none"].kept_bytes
     layer_inputs = MODEL.num_layers * TRAIN.batch_size * TRAIN.context * MODEL.embed_dim * 2
@@ -34,4 +34,4 @@ def test_what_a_policy_keeps_it_need_not_compute_again():
 
 def test_soft_targets_and_tied_embeddings_are_traced_too():
     train = dataclasses.replace(TRAIN, soft_targets=32)
-    assert trace_rows(train, dataclasses.replace(MODEL, tie_embeddings=True)).matmul_flops > 0
+    assert trace_row(train, dataclasses.replace(MODEL, tie_embeddings=True)).matmul_flops > 0
