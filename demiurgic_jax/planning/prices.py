@@ -1,6 +1,6 @@
-"""What an hour of a chip costs: list prices, each with its source and the month in which it was last checked.
+"""What an hour of a chip costs: list prices, each with whose list it is and the month for which it was last known.
 
-Prices move monthly and by region. Give your own with `--dollars-per-chip-hour` where you have a quote.
+Written down from the lists' figures of that month, not fetched: prices move by month and region, so look before you buy.
 """
 
 from dataclasses import dataclass
