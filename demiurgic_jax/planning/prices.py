@@ -1,6 +1,6 @@
 """What an hour of a chip costs: list prices, each with whose list it is and the month for which it was last known.
 
-Written down from the lists' figures of that month, not fetched: prices move by month and region, so look before you buy.
+Written down from that month's lists, not fetched: prices move by month and region, so look before you buy.
 """
 
 from dataclasses import dataclass
