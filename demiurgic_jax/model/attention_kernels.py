@@ -4,10 +4,13 @@ Shape suffixes: B batch, S queries, T keys, H query heads, K key-value heads, D 
 """
 
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from demiurgic_jax.errors import UserError
 
 # Queries and keys of one step of the TPU kernel, at most; a length that they do not divide takes the largest power
 # of two that does.
@@ -29,11 +32,15 @@ def splash_attention(
     """Pallas splash attention on a TPU. Query s stands in row `query_start` + s of the keys and sees those up to there,
     of its own segment. Returns [B, S, H, D].
 
-    S and T are multiples of 128. `interpret` runs the kernel on a CPU, for tests.
+    UserError unless S and T are multiples of 128. `interpret` runs the kernel on a CPU, for tests.
     """
     from jax.experimental.pallas.ops.tpu.splash_attention import SegmentIds
 
     _, S, H, D = q_BSHD.shape
+    if S % 128:
+        raise UserError(
+            f"attention on a TPU takes rows of multiples of 128 tokens a device, not {S}: change the context"
+        )
     kernel = _splash_kernel(S, k_BTKD.shape[1], H, query_start, interpret)
     q_BHSD = (q_BSHD * D**-0.5).swapaxes(1, 2)
     segments = SegmentIds(segment_ids_BS, key_segment_ids_BT)
@@ -42,7 +49,7 @@ def splash_attention(
 
 
 @lru_cache(maxsize=64)
-def _splash_kernel(S: int, T: int, H: int, query_start: int, interpret: bool):  # type: ignore[no-untyped-def]
+def _splash_kernel(S: int, T: int, H: int, query_start: int, interpret: bool) -> Any:
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
     q, kv = (min(SPLASH_BLOCK, size & -size) for size in (S, T))

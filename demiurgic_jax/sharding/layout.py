@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from demiurgic_jax.model.attention import attention
@@ -121,7 +122,8 @@ def _attend(
     keys = gather(k_BSKD), gather(v_BSKD), segment_ids_BS, gather(segment_ids_BS)
     part, S = (jax.lax.axis_index("context") if parts > 1 else 0), q_BSHD.shape[1]
     platform = mesh.devices.flat[0].platform
-    if platform == "cpu":
+    # cuDNN's kernel takes 16-bit numbers only.
+    if platform == "cpu" or (platform != "tpu" and q_BSHD.dtype == jnp.float32):
         return attention(q_BSHD, *keys, query_start=part * S)
     kernel = splash_attention if platform == "tpu" else cudnn_attention
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.attention import attention
 from demiurgic_jax.model.attention_kernels import splash_attention
 
@@ -61,3 +62,9 @@ def test_the_kernels_gradients_are_those_of_plain_attention(qkv):
 
     for ours, expected in zip(gradients(CARRIERS["splash"]), gradients(attention), strict=True):
         np.testing.assert_allclose(ours, expected, atol=1e-4)
+
+
+def test_rows_that_a_tpu_cannot_take_are_refused(qkv):
+    q, k, v, segments = qkv
+    with pytest.raises(UserError, match="multiples of 128 tokens a device, not 100"):
+        splash_attention(q[:, :100], k, v, segments[:, :100], segments, interpret=True)

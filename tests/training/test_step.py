@@ -8,8 +8,8 @@ from demiurgic_jax.data.batch import Batch
 from demiurgic_jax.data.loader import Loader
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.decoder import Decoder
-from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
 from demiurgic_jax.sharding.layout import layout_on
+from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
 from demiurgic_jax.training.loop import put_batch
 from demiurgic_jax.training.losses import LossConfig
 from demiurgic_jax.training.optimizer import OptimizerConfig, make_optimizer
