@@ -10,6 +10,7 @@ only the metadata server knows how many hosts the slice has.
 """
 
 import os
+import signal
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -33,8 +34,7 @@ def start_processes(command: str = "", timeout_seconds: float = START_SECONDS) -
     if member is None:
         return 0
     meet(member, command, timeout_seconds)
-    # JAX would catch SIGTERM to save at a common step; here a killed run goes on from its last checkpoint.
-    jax.config.update("jax_enable_preemption_service", False)
+    ended_by = signal.getsignal(signal.SIGTERM)
     jax.distributed.initialize(
         member.coordinator,
         member.count,
@@ -42,6 +42,9 @@ def start_processes(command: str = "", timeout_seconds: float = START_SECONDS) -
         local_device_ids=local_devices,
         cluster_detection_method="deactivate",
     )
+    # JAX has caught SIGTERM by now, for programs that save before they go; here a killed run goes on from its last
+    # checkpoint, and one that does not end when told to only costs the launcher's patience.
+    signal.signal(signal.SIGTERM, ended_by)
     return member.index
 
 

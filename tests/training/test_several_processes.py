@@ -46,7 +46,8 @@ def train_on(given: Path, folder: Path, processes: int, mesh: str, stop_at: int 
 def assert_same_run(ours: Path, theirs: Path) -> None:
     mine, its = open_model(ours / "checkpoints"), open_model(theirs / "checkpoints")
     assert mine.step == its.step == 6
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8), mine.params, its.params)
+    # atol is a few units in the last place of the largest weights, of which the smallest ones are differences.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), mine.params, its.params)
     rows, its_rows = (read_metrics(folder / "metrics.jsonl") for folder in (ours, theirs))
     assert [row["step"] for row in rows] == [row["step"] for row in its_rows] == [0, 1, 2, 3, 4, 5, 6]
     for name in ("loss", "accuracy", "heldout/cross_entropy", "heldout/loss_tokens"):
