@@ -178,20 +178,21 @@ def free_within(engine: Engine, seconds: float) -> bool:
     return engine.active == 0
 
 
-LONG = {"prompt": "for", "max_tokens": 900, "temperature": 0, "n": 60}  # seconds of work
+LONG = {"prompt": "for", "max_tokens": 900, "temperature": 0, "n": 60}  # fifteen seconds of work on two idle cores
+PATIENCE = 10
 
 
 def test_a_client_that_leaves_a_stream_frees_its_slot(url: str, engine: Engine):
     with httpx.stream("POST", f"{url}/completions", json=LONG | {"stream": True}) as response:
         next(response.iter_lines())
         assert engine.active > 0
-    assert free_within(engine, 2)
+    assert free_within(engine, PATIENCE)
 
 
 def test_a_client_that_leaves_while_it_waits_frees_its_slot(url: str, engine: Engine):
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{url}/completions", json=LONG, timeout=0.3)
-    assert free_within(engine, 2)
+    assert free_within(engine, PATIENCE)
 
 
 def test_fifty_clients_at_once_get_what_they_would_alone(client: openai.OpenAI):
