@@ -239,6 +239,8 @@ def test_a_step_that_fails_is_told_to_its_requests_and_the_next_one_works(small_
     steps, decode = small_engine._steps, small_engine._steps.decode
 
     def out_of_memory(*arguments):
+        if small_engine.active + len(small_engine._waiting) < 3:
+            return decode(*arguments)  # those that come later would not be hit
         steps.decode = decode
         decode(*arguments)  # the cache is donated, as in a step that fails half-way
         raise MemoryError("no room for the step")
