@@ -12,8 +12,7 @@ import numpy as np
 
 from demiurgic_jax.errors import UserError
 
-# Queries and keys of one step of the TPU kernel, at most; a length that they do not divide takes the largest power
-# of two that does.
+# Queries and keys of one step of the TPU kernel, at most, unless a config says otherwise.
 SPLASH_BLOCK = 1024
 # What a remat policy can keep of the kernel, its output and log-sum-exp, so that a backward pass need not run it again.
 KERNEL_RESIDUALS = "attention_kernel"
@@ -27,12 +26,14 @@ def splash_attention(
     key_segment_ids_BT: jax.Array,
     *,
     query_start: int = 0,
+    block: int = SPLASH_BLOCK,
     interpret: bool = False,
 ) -> jax.Array:
     """Pallas splash attention on a TPU. Query s stands in row `query_start` + s of the keys and sees those up to there,
     of its own segment. Returns [B, S, H, D].
 
-    UserError unless S and T are multiples of 128. `interpret` runs the kernel on a CPU, for tests.
+    One step of the kernel takes `block` queries and keys, or the largest power of two that divides a row. UserError
+    unless S and T are multiples of 128. `interpret` runs the kernel on a CPU, for tests.
     """
     from jax.experimental.pallas.ops.tpu.splash_attention import SegmentIds
 
@@ -41,7 +42,7 @@ def splash_attention(
         raise UserError(
             f"attention on a TPU takes rows of multiples of 128 tokens a device, not {S}: change the context"
         )
-    kernel = _splash_kernel(S, k_BTKD.shape[1], H, query_start, interpret)
+    kernel = _splash_kernel(S, k_BTKD.shape[1], H, query_start, block, interpret)
     q_BHSD = (q_BSHD * D**-0.5).swapaxes(1, 2)
     segments = SegmentIds(segment_ids_BS, key_segment_ids_BT)
     mixed_BHSD = jax.vmap(kernel)(q_BHSD, k_BTKD.swapaxes(1, 2), v_BTKD.swapaxes(1, 2), segments)
@@ -49,12 +50,20 @@ def splash_attention(
 
 
 @lru_cache(maxsize=64)
-def _splash_kernel(S: int, T: int, H: int, query_start: int, interpret: bool) -> Any:
+def _splash_kernel(S: int, T: int, H: int, query_start: int, block: int, interpret: bool) -> Any:
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
-    q, kv = (min(SPLASH_BLOCK, size & -size) for size in (S, T))
+    q, kv = (min(block, size & -size) for size in (S, T))
+    # Two kernels on the way back, not the fused one: that writes a partial gradient of the queries for every block of
+    # keys, four times their bytes, and adding these up took 7 % of a v6e's step.
     blocks = splash.BlockSizes(
-        block_q=q, block_kv=kv, block_q_dkv=q, block_kv_dkv=kv, block_kv_dkv_compute=kv, use_fused_bwd_kernel=True
+        block_q=q,
+        block_kv=kv,
+        block_q_dkv=q,
+        block_kv_dkv=kv,
+        block_kv_dkv_compute=kv,
+        block_q_dq=q,
+        block_kv_dq=kv,
     )
     mask = splash.MultiHeadMask([splash.CausalMask((S, T), offset=query_start)] * H)
     # The mask's arrays are made outside of any trace: a cached kernel must not hold values of one.

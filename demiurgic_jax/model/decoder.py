@@ -8,7 +8,8 @@ Shape suffixes: B batch, S sequence, T cache length, H heads, K kv heads, D head
 V vocab, L layers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -23,25 +24,38 @@ from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.layout import ONE_DEVICE, Layout
 from demiurgic_jax.model.parameters import initialize, layer_specs, parameter_specs
 
-_saves = jax.checkpoint_policies.save_only_these_names
-# What the backward pass of a layer finds already computed, from everything to nothing; what is not kept is computed
-# again. Every policy keeps the layer's input, `offload` in the host's memory.
-REMAT_POLICIES: Mapping[str, Any] = {
+class Kept(NamedTuple):
+    """Names of the values of a layer that its backward pass finds already computed; all others it computes again."""
+
+    on_device: tuple[str, ...]
+    on_host: tuple[str, ...] = ()
+
+    def policy(self, *more: str) -> Any:
+        """The policy of `jax.checkpoint` that keeps these, and `more` on the device."""
+        return jax.checkpoint_policies.save_and_offload_only_these_names(
+            names_which_can_be_saved=[*self.on_device, *more],
+            names_which_can_be_offloaded=list(self.on_host),
+            offload_src="device",
+            offload_dst="pinned_host",
+        )
+
+
+_QKV = ("query", "key", "value")
+_DOTS = (*_QKV, "attention_output", "gate", "up")
+_HOST = ("layer_input", KERNEL_RESIDUALS)
+# From everything to nothing. Those named `…offload` keep a layer's input, and what attention's kernel needs to go back
+# where they keep that, in the host's memory.
+REMAT_POLICIES: Mapping[str, Kept | None] = {
     "none": None,
-    # Outputs of all weight matmuls; of attention, what its kernel needs to go back.
-    "dots": jax.checkpoint_policies.save_from_both_policies(
-        jax.checkpoint_policies.dots_with_no_batch_dims_saveable, _saves(KERNEL_RESIDUALS)
-    ),
-    "all_but_gate_and_up": _saves("query", "key", "value", KERNEL_RESIDUALS, "attention_output"),
-    "qkv": _saves("query", "key", "value", KERNEL_RESIDUALS),
-    "attention": _saves(KERNEL_RESIDUALS),
-    "full": jax.checkpoint_policies.nothing_saveable,
-    "offload": jax.checkpoint_policies.save_and_offload_only_these_names(
-        names_which_can_be_saved=[],
-        names_which_can_be_offloaded=["layer_input"],
-        offload_src="device",
-        offload_dst="pinned_host",
-    ),
+    "dots": Kept((*_DOTS, KERNEL_RESIDUALS)),
+    "dots_offload": Kept(_DOTS, _HOST),
+    "all_but_gate_and_up": Kept((*_QKV, "attention_output", KERNEL_RESIDUALS)),
+    "all_but_gate_and_up_offload": Kept((*_QKV, "attention_output"), _HOST),
+    "qkv": Kept((*_QKV, KERNEL_RESIDUALS)),
+    "qkv_offload": Kept(_QKV, _HOST),
+    "attention": Kept((KERNEL_RESIDUALS,)),
+    "full": Kept(()),
+    "offload": Kept((), ("layer_input",)),
 }
 
 
@@ -68,9 +82,12 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
 
 
 @jax.custom_vjp
-def alone_in_backward(x: jax.Array) -> jax.Array:
-    """x itself; the gradient that comes back is finished before it is used. XLA would fuse adding it to others, and the
-    sums of a norm's gradient, into the matmul that makes it, which on a TPU runs at half speed then."""
+def alone_in_backward(x: Any) -> Any:
+    """x itself, an array or a tree of them; the gradients that come back are all finished before one is used.
+
+    XLA would fuse adding a gradient to others, and the sums of a norm's gradient, into the matmul that makes it, which on
+    a TPU runs at half speed then; and it would put off a weight's gradient, whose operands fill the memory meanwhile.
+    """
     return x
 
 
@@ -78,12 +95,17 @@ alone_in_backward.defvjp(lambda x: (x, None), lambda _, gradient: (jax.lax.optim
 
 
 class Decoder(nn.Module):
-    """Parameters in, activations out: `init` and `apply` are pure functions of them."""
+    """Parameters in, activations out: `init` and `apply` are pure functions of them.
+
+    `remat` names what a backward pass finds already computed. The weights of the last `gathered_once` layers stay whole
+    from their forward to their backward pass, which follows soon; all others are gathered for each.
+    """
 
     config: ModelConfig
     compute_dtype: Any = jnp.float32
     remat: str = "none"
     scan_layers: bool = True
+    gathered_once: int = 1
     layout: Layout = ONE_DEVICE
 
     def setup(self) -> None:
@@ -116,23 +138,44 @@ class Decoder(nn.Module):
         tables = rotary_tables(c, positions_BS)
 
         def layer(x_BSE: jax.Array, weights: Mapping[str, jax.Array], cache: KVCache | None, index: Any):
+            x_BSE, weights = alone_in_backward((x_BSE, weights))
             return self.block(x_BSE, weights, positions_BS, segment_ids_BS, tables, cache, index)
 
-        if cache is None and self.remat != "none":
-            layer = jax.checkpoint(layer, policy=REMAT_POLICIES[self.remat], prevent_cse=not self.scan_layers)
-        stacked = self.weights["layers"]
+        stacked, last, first = self.weights["layers"], layer, c.num_layers
+        if cache is None:
+            # Once, not in each layer: their gradients then stay in the dtype in which they are summed over devices.
+            stacked = {name: w if "norm" in name else w.astype(self.compute_dtype) for name, w in stacked.items()}
+            if (kept := REMAT_POLICIES[self.remat]) is not None:
+                remat = partial(jax.checkpoint, prevent_cse=not self.scan_layers)
+                layer, last = remat(layer, policy=kept.policy()), remat(layer, policy=kept.policy("gathered"))
+                # Where nothing is gathered there is nothing to gain by a second program for the last layers.
+                if self.layout.gather is not ONE_DEVICE.gather:
+                    first = max(0, c.num_layers - self.gathered_once)
+        parts = _split(stacked, first, c.num_layers)
+        for run, indices, part in zip((layer, last), (range(first), range(first, c.num_layers)), parts, strict=True):
+            if indices:
+                x_BSE, cache = self.layers(run, indices, part, x_BSE, cache)
+        return rms_norm(x_BSE, self.weights["final_norm"], c.norm_eps), cache
+
+    def layers(
+        self,
+        layer: Callable[..., tuple[jax.Array, KVCache | None]],
+        indices: range,
+        stacked: Mapping[str, jax.Array],
+        x_BSE: jax.Array,
+        cache: KVCache | None,
+    ) -> tuple[jax.Array, KVCache | None]:
+        """x and the cache after the layers numbered `indices`, whose weights are `stacked`."""
         if self.scan_layers:
 
             def scanned(carry: Any, xs: Any) -> tuple[Any, None]:
-                x_BSE, cache = carry
-                index, weights = xs
+                (x_BSE, cache), (index, weights) = carry, xs
                 return layer(x_BSE, weights, cache, index), None
 
-            (x_BSE, cache), _ = jax.lax.scan(scanned, (x_BSE, cache), (jnp.arange(c.num_layers), stacked))
-        else:
-            for index, weights in enumerate(_unstack(stacked, c.num_layers)):
-                x_BSE, cache = layer(x_BSE, weights, cache, index)
-        return rms_norm(x_BSE, self.weights["final_norm"], c.norm_eps), cache
+            return jax.lax.scan(scanned, (x_BSE, cache), (jnp.arange(indices.start, indices.stop), stacked))[0]
+        for index, weights in zip(indices, _unstack(stacked, len(indices)), strict=True):
+            x_BSE, cache = layer(x_BSE, weights, cache, index)
+        return x_BSE, cache
 
     def block(
         self,
@@ -148,15 +191,16 @@ class Decoder(nn.Module):
         c = self.config
         x_BSE = checkpoint_name(x_BSE, "layer_input")
         w = {
-            name: self.layout.gather(weights[name].astype(self.compute_dtype), spec.axes)
+            name: checkpoint_name(self.layout.gather(weights[name].astype(self.compute_dtype), spec.axes), "gathered")
             for name, spec in layer_specs(c).items()
         }
         residual_axes = ("batch", "sequence", "act_embed")
         head_axes = ("batch", "sequence", "act_heads", "head_dim")
 
         h_BSE = rms_norm(x_BSE, weights["attention_norm"], c.norm_eps)
-        q_BSHD = jnp.einsum("bse,ehd->bshd", h_BSE, w["wq"])
-        k_BSKD = jnp.einsum("bse,ekd->bskd", h_BSE, w["wk"])
+        # Finished before they are rotated: a TPU's matmul with the rotation fused into it takes twice as long.
+        q_BSHD = jax.lax.optimization_barrier(jnp.einsum("bse,ehd->bshd", h_BSE, w["wq"]))
+        k_BSKD = jax.lax.optimization_barrier(jnp.einsum("bse,ekd->bskd", h_BSE, w["wk"]))
         v_BSKD = jnp.einsum("bse,ekd->bskd", h_BSE, w["wv"])
         if c.qkv_bias:
             q_BSHD, k_BSKD, v_BSKD = q_BSHD + w["bq"], k_BSKD + w["bk"], v_BSKD + w["bv"]
@@ -181,8 +225,8 @@ class Decoder(nn.Module):
         x_BSE = self.layout.constrain(x_BSE, residual_axes)
 
         h_BSE = rms_norm(x_BSE, weights["mlp_norm"], c.norm_eps)
-        gate_BSF = alone_in_backward(jnp.einsum("bse,ef->bsf", h_BSE, w["w_gate"]))
-        up_BSF = alone_in_backward(jnp.einsum("bse,ef->bsf", h_BSE, w["w_up"]))
+        gate_BSF = checkpoint_name(alone_in_backward(jnp.einsum("bse,ef->bsf", h_BSE, w["w_gate"])), "gate")
+        up_BSF = checkpoint_name(alone_in_backward(jnp.einsum("bse,ef->bsf", h_BSE, w["w_up"])), "up")
         h_BSF = self.layout.constrain(jax.nn.silu(gate_BSF) * up_BSF, ("batch", "sequence", "act_mlp"))
         x_BSE = x_BSE + jnp.einsum("bsf,fe->bse", h_BSF, w["w_down"])
         return self.layout.constrain(x_BSE, residual_axes), cache
@@ -229,7 +273,15 @@ def init_params(decoder: Decoder, key: jax.Array) -> dict[str, Any]:
     return initialize(key, parameter_specs(decoder.config))
 
 
+def _split(stacked: Mapping[str, jax.Array], first: int, count: int) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """The first of `count` layers and the others."""
+    if first == count:
+        return dict(stacked), {}
+    # lax.split's transpose is one concatenation; indexing's would be padded additions.
+    parts = {name: jax.lax.split(value, [first, count - first], axis=0) for name, value in stacked.items()}
+    return {name: part[0] for name, part in parts.items()}, {name: part[1] for name, part in parts.items()}
+
+
 def _unstack(stacked: Mapping[str, jax.Array], count: int) -> list[dict[str, jax.Array]]:
-    # lax.split's transpose is one concatenation; indexing's would be `count` padded additions.
     parts = {name: jax.lax.split(value, [1] * count, axis=0) for name, value in stacked.items()}
     return [{name: part[i][0] for name, part in parts.items()} for i in range(count)]

@@ -10,7 +10,8 @@ from jax.sharding import Mesh
 
 from demiurgic_jax.data.batch import Batch
 from demiurgic_jax.errors import UserError
-from demiurgic_jax.model.decoder import Decoder, unembedding
+from demiurgic_jax.model.decoder import Decoder, alone_in_backward, unembedding
+from demiurgic_jax.sharding.compiler_options import compiler_options
 from demiurgic_jax.sharding.layout import MANUAL_AXES, finish_gradients, per_device
 from demiurgic_jax.sharding.rules import batch_sharding, replicated
 from demiurgic_jax.training.losses import LossConfig, LossSums, next_token_loss
@@ -23,6 +24,7 @@ def loss_sums(decoder: Decoder, params: Any, batch: Batch, config: LossConfig) -
     """Forward pass and losses of one batch, of which each device of a mesh has its part (sharding/layout.py)."""
     hidden_BSE, _ = decoder.apply({"params": params}, batch.tokens, batch.positions, batch.segment_ids)
     stored_VE = unembedding(decoder.config, params).astype(decoder.compute_dtype)
+    hidden_BSE, stored_VE = alone_in_backward((hidden_BSE, stored_VE))
     return next_token_loss(hidden_BSE, decoder.layout.gather(stored_VE, ("vocab", "channels")), batch, config)
 
 
@@ -109,6 +111,7 @@ def make_train_step(
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
+        compiler_options=compiler_options(mesh),
     )
 
 

@@ -1,6 +1,7 @@
 """On every mesh the network computes what it computes on one device, and sends no more than it must."""
 
 import re
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from demiurgic_jax.data.batch import Batch
 from demiurgic_jax.model.config import ModelConfig
-from demiurgic_jax.model.decoder import Decoder, init_params
+from demiurgic_jax.model.decoder import REMAT_POLICIES, Decoder, init_params
+from demiurgic_jax.model.parameters import layer_specs
+from demiurgic_jax.planning.hlo import count as counts_of
+from demiurgic_jax.planning.hlo import parse
 from demiurgic_jax.sharding.layout import layout_on, per_device
 from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
 from demiurgic_jax.sharding.rules import batch_sharding
@@ -60,11 +64,12 @@ def batch() -> Batch:
     )
 
 
-def compiled(shape: MeshShape, params, *, compute_dtype=jnp.float32, remat="full"):
+def compiled(shape: MeshShape, params, *, model=MODEL, compute_dtype=jnp.float32, remat="full", gathered_once=1):
     """The jitted gradient function and the parameters, laid out."""
     mesh = make_mesh(shape, jax.devices()[:1] if shape == ALONE else None)
-    decoder = Decoder(MODEL, compute_dtype=compute_dtype, remat=remat, layout=layout_on(mesh))
-    abstract = abstract_state(MODEL, make_optimizer(OptimizerConfig(), 1000), mesh)
+    layout = layout_on(mesh)
+    decoder = Decoder(model, compute_dtype=compute_dtype, remat=remat, gathered_once=gathered_once, layout=layout)
+    abstract = abstract_state(model, make_optimizer(OptimizerConfig(), 1000), mesh)
     placed = jax.tree.map(lambda x, leaf: jax.device_put(x, leaf.sharding), params, abstract.params)
     step = jax.jit(make_gradients(decoder, LOSS, mesh, abstract), in_shardings=(None, batch_sharding(mesh)))
     return step, placed
@@ -99,12 +104,30 @@ def test_gradients_are_scattered_not_summed_everywhere(params, batch):
     assert max(sizes) <= MODEL.num_layers * max(MODEL.embed_dim, MODEL.num_heads * MODEL.head_dim)
 
 
-@pytest.mark.parametrize("remat", ["none", "dots", "all_but_gate_and_up", "qkv", "attention", "offload"])
+@pytest.mark.parametrize("remat", [name for name in REMAT_POLICIES if name != "full"])
 def test_what_is_computed_again_changes_nothing(remat, params, batch, alone):
     step, placed = compiled(MeshShape(data=2, fsdp=4), params, remat=remat)
     gradients, _ = jax.device_get(step(placed, batch))
     largest = max(np.abs(x).max() for x in jax.tree.leaves(alone[0]))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * largest), gradients, alone[0])
+
+
+def test_layers_whose_weights_stay_gathered_change_the_wire_alone(batch):
+    model = replace(MODEL, num_layers=5)
+    params = jax.tree.map(np.asarray, init_params(Decoder(model), jax.random.key(0)))
+    sent, gradients = [], []
+    for count in (0, 1, 3):
+        step, placed = compiled(MeshShape(fsdp=8), params, model=model, gathered_once=count)
+        program = step.lower(placed, batch).compile()
+        sent.append(counts_of(parse(program.as_text())).wire_bytes["all-gather"])
+        gradients.append(jax.device_get(program(placed, batch))[0])
+    largest = max(np.abs(x).max() for x in jax.tree.leaves(gradients[0]))
+    for others in gradients[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6 * largest), gradients[0], others)
+    matrices = [name for name, spec in layer_specs(model).items() if "embed" in spec.axes]
+    one_layer = sum(params["layers"][name][0].nbytes for name in matrices) * 7 / 8
+    assert sent[0] - sent[1] == pytest.approx(one_layer)
+    assert sent[1] - sent[2] == pytest.approx(2 * one_layer)
 
 
 def test_a_device_sees_its_part():
