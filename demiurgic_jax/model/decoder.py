@@ -24,6 +24,7 @@ from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.layout import ONE_DEVICE, Layout
 from demiurgic_jax.model.parameters import initialize, layer_specs, parameter_specs
 
+
 class Kept(NamedTuple):
     """Names of the values of a layer that its backward pass finds already computed; all others it computes again."""
 
@@ -85,8 +86,8 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
 def alone_in_backward(x: Any) -> Any:
     """x itself, an array or a tree of them; the gradients that come back are all finished before one is used.
 
-    XLA would fuse adding a gradient to others, and the sums of a norm's gradient, into the matmul that makes it, which on
-    a TPU runs at half speed then; and it would put off a weight's gradient, whose operands fill the memory meanwhile.
+    XLA would fuse adding a gradient to others, and the sums of a norm's gradient, into the matmul that makes it, which
+    on a TPU runs at half speed then; and it would put off a weight's gradient, whose operands fill the memory meanwhile.
     """
     return x
 
@@ -273,7 +274,9 @@ def init_params(decoder: Decoder, key: jax.Array) -> dict[str, Any]:
     return initialize(key, parameter_specs(decoder.config))
 
 
-def _split(stacked: Mapping[str, jax.Array], first: int, count: int) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+def _split(
+    stacked: Mapping[str, jax.Array], first: int, count: int
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
     """The first of `count` layers and the others."""
     if first == count:
         return dict(stacked), {}

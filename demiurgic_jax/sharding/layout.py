@@ -53,7 +53,7 @@ def _only(kept: set[str], spec: PartitionSpec) -> PartitionSpec:
 
 
 def layout_on(mesh: Mesh, splash_block: int = SPLASH_BLOCK) -> Layout:
-    """The layout of a network that runs inside of `per_device` on `mesh`; `splash_block` is that of a TPU's attention."""
+    """The layout of a network that runs inside of `per_device` on `mesh`; `splash_block` is that of TPUs' attention."""
     if mesh.size == 1 and mesh.devices.flat[0].platform == "cpu":
         return ONE_DEVICE
     return Layout(

@@ -119,5 +119,5 @@ def test_linen_init_makes_the_same_tree():
 
 def test_unknown_remat_policy_lists_the_known():
     tokens = random_tokens(1, 4)
-    with pytest.raises(UserError, match="remat 'some' is unknown: choose one of none, dots, .*, full, offload"):
+    with pytest.raises(UserError, match=r"remat 'some' is unknown: choose one of none, dots, .*, full, offload"):
         Decoder(BASE, remat="some").init(jax.random.key(0), tokens, positions_of(tokens))
