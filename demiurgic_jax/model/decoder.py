@@ -87,7 +87,7 @@ def alone_in_backward(x: Any) -> Any:
     """x itself, an array or a tree of them; the gradients that come back are all finished before one is used.
 
     XLA would fuse adding a gradient to others, and the sums of a norm's gradient, into the matmul that makes it, which
-    on a TPU runs at half speed then; and it would put off a weight's gradient, whose operands fill the memory meanwhile.
+    on a TPU runs at half speed then; and it would put off weights' gradients, whose operands fill the memory.
     """
     return x
 
