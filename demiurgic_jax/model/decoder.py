@@ -42,15 +42,14 @@ class Kept(NamedTuple):
 
 
 _QKV = ("query", "key", "value")
-_DOTS = (*_QKV, "attention_output", "gate", "up")
 _HOST = ("layer_input", KERNEL_RESIDUALS)
-# From everything to nothing. Those named `…offload` keep a layer's input, and what attention's kernel needs to go back
-# where they keep that, in the host's memory.
+# From everything to nothing. Those named `…offload` keep a part of it in the host's memory: the layer's input, and of
+# attention, where they keep it, what the kernel needs to go back (`dots_offload`: its output too).
 REMAT_POLICIES: Mapping[str, Kept | None] = {
     "none": None,
-    "dots": Kept((*_DOTS, KERNEL_RESIDUALS)),
-    "dots_offload": Kept(_DOTS, _HOST),
-    "all_but_gate_and_up": Kept((*_QKV, "attention_output", KERNEL_RESIDUALS)),
+    "dots": Kept((*_QKV, KERNEL_RESIDUALS, "attention_output", "gate", "up")),
+    "dots_offload": Kept((*_QKV, "gate", "up"), (*_HOST, "attention_output")),
+    "all_but_gate_and_up": Kept((*_QKV, KERNEL_RESIDUALS, "attention_output")),
     "all_but_gate_and_up_offload": Kept((*_QKV, "attention_output"), _HOST),
     "qkv": Kept((*_QKV, KERNEL_RESIDUALS)),
     "qkv_offload": Kept(_QKV, _HOST),
