@@ -42,17 +42,17 @@ class Kept(NamedTuple):
 
 
 _QKV = ("query", "key", "value")
-_HOST = ("layer_input", KERNEL_RESIDUALS)
-# From everything to nothing. Those named `…offload` keep a part of it in the host's memory: the layer's input, and of
-# attention, where they keep it, what the kernel needs to go back (`dots_offload`: its output too).
+_ATTENTION = (KERNEL_RESIDUALS, "attention_output")
+# From everything to nothing. Those named `…offload` keep in the host's memory, of what they keep, the layer's input and
+# what attention's kernel and output projection made.
 REMAT_POLICIES: Mapping[str, Kept | None] = {
     "none": None,
-    "dots": Kept((*_QKV, KERNEL_RESIDUALS, "attention_output", "gate", "up")),
-    "dots_offload": Kept((*_QKV, "gate", "up"), (*_HOST, "attention_output")),
-    "all_but_gate_and_up": Kept((*_QKV, KERNEL_RESIDUALS, "attention_output")),
-    "all_but_gate_and_up_offload": Kept((*_QKV, "attention_output"), _HOST),
+    "dots": Kept((*_QKV, *_ATTENTION, "gate", "up")),
+    "dots_offload": Kept((*_QKV, "gate", "up"), ("layer_input", *_ATTENTION)),
+    "all_but_gate_and_up": Kept((*_QKV, *_ATTENTION)),
+    "all_but_gate_and_up_offload": Kept(_QKV, ("layer_input", *_ATTENTION)),
     "qkv": Kept((*_QKV, KERNEL_RESIDUALS)),
-    "qkv_offload": Kept(_QKV, _HOST),
+    "qkv_offload": Kept(_QKV, ("layer_input", KERNEL_RESIDUALS)),
     "attention": Kept((KERNEL_RESIDUALS,)),
     "full": Kept(()),
     "offload": Kept((), ("layer_input",)),
