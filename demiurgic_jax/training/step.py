@@ -1,6 +1,7 @@
 """The one jitted step, and its forward half for held-out evaluation."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from jax.sharding import Mesh
 from demiurgic_jax.data.batch import Batch
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.decoder import Decoder, unembedding
+from demiurgic_jax.model.layout import Layout
 from demiurgic_jax.sharding.layout import MANUAL_AXES, finish_gradients, per_device
 from demiurgic_jax.sharding.rules import batch_sharding, replicated
 from demiurgic_jax.training.losses import LossConfig, LossSums, next_token_loss
@@ -23,7 +25,17 @@ def loss_sums(decoder: Decoder, params: Any, batch: Batch, config: LossConfig) -
     """Forward pass and losses of one batch, of which each device of a mesh has its part (sharding/layout.py)."""
     hidden_BSE, _ = decoder.apply({"params": params}, batch.tokens, batch.positions, batch.segment_ids)
     stored_VE = unembedding(decoder.config, params).astype(decoder.compute_dtype)
-    return next_token_loss(hidden_BSE, decoder.layout.gather(stored_VE, ("vocab", "channels")), batch, config)
+    return hidden_loss(decoder.layout, hidden_BSE, stored_VE, batch, config)
+
+
+def hidden_loss(
+    layout: Layout, hidden_BSE: jax.Array, stored_VE: jax.Array, batch: Batch, config: LossConfig
+) -> LossSums:
+    """Losses from hidden states and the part of the unembedding that a device stores."""
+    unembedding_VE = layout.gather(stored_VE, ("vocab", "channels"))
+    rows = partial(layout.vocabulary_rows, size=unembedding_VE.shape[0])
+    batch = batch._replace(targets=rows(batch.targets), teacher_ids=jax.tree.map(rows, batch.teacher_ids))
+    return next_token_loss(hidden_BSE, unembedding_VE, batch, config, layout.vocabulary)
 
 
 def means(sums: LossSums) -> Metrics:
