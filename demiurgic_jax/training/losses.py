@@ -127,9 +127,7 @@ def forward_kl(teacher: jax.Array, student: jax.Array, temperature: float) -> ja
     return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
 
-def chunk_sums(
-    logits_BCV: jax.Array, batch: Batch, config: LossConfig, vocabulary_axis: str | None = None
-) -> LossSums:
+def chunk_sums(logits_BCV: jax.Array, batch: Batch, config: LossConfig, vocabulary_axis: str | None = None) -> LossSums:
     """The sums over one chunk, from its float32 logits (of this device's rows where there is a `vocabulary_axis`)."""
     log_normalizer, largest = logsumexp(logits_BCV, vocabulary_axis)
     target_logits = pick(logits_BCV, batch.targets[..., None], vocabulary_axis)[..., 0]

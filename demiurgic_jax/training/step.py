@@ -1,7 +1,6 @@
 """The one jitted step, and its forward half for held-out evaluation."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -33,7 +32,10 @@ def hidden_loss(
 ) -> LossSums:
     """Losses from hidden states and the part of the unembedding that a device stores."""
     unembedding_VE = layout.gather(stored_VE, ("vocab", "channels"))
-    rows = partial(layout.vocabulary_rows, size=unembedding_VE.shape[0])
+
+    def rows(ids: jax.Array) -> jax.Array:
+        return layout.vocabulary_rows(ids, unembedding_VE.shape[0])
+
     batch = batch._replace(targets=rows(batch.targets), teacher_ids=jax.tree.map(rows, batch.teacher_ids))
     return next_token_loss(hidden_BSE, unembedding_VE, batch, config, layout.vocabulary)
 
