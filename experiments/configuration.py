@@ -98,8 +98,11 @@ def as_dataclass(cls: type[T], config: ConfigDict, where: str) -> T:
     for field in fields(cls):
         if field.name in config:
             value = config[field.name]
-            nested = isinstance(value, ConfigDict)
-            values[field.name] = as_dataclass(hints[field.name], value, f"{where}.{field.name}") if nested else value
+            if isinstance(value, ConfigDict):
+                kind: Any = hints[field.name]
+                nested = is_dataclass(kind)
+                value = as_dataclass(kind, value, f"{where}.{field.name}") if nested else value.to_dict()
+            values[field.name] = value
     if unknown := sorted(set(config.keys()) - {field.name for field in fields(cls)}):
         raise UserError(f"config.{where} has the unknown field {unknown[0]!r}")
     return cls(**values)

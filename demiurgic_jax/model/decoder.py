@@ -132,7 +132,8 @@ class Decoder(nn.Module):
         """
         c = self.config
         embedding_VE = self.layout.gather(self.weights["embedding"].astype(self.compute_dtype), ("vocab", "channels"))
-        x_BSE = self.layout.constrain(embed(embedding_VE, tokens_BS), ("batch", "sequence", "act_embed"))
+        rows_BS = self.layout.vocabulary_rows(tokens_BS, c.vocab_size)
+        x_BSE = self.layout.constrain(embed(embedding_VE, rows_BS), ("batch", "sequence", "act_embed"))
         if segment_ids_BS is None:
             segment_ids_BS = jnp.zeros_like(tokens_BS)
         tables = rotary_tables(c, positions_BS)

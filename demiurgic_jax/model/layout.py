@@ -21,16 +21,21 @@ def attend_alone(q_BSHD: jax.Array, k_BSKD: jax.Array, v_BSKD: jax.Array, segmen
 
 @dataclass(frozen=True)
 class Layout:
-    """Three functions; hashable, so that a Decoder stays a static argument.
+    """Functions, mostly; hashable, so that a Decoder stays a static argument.
 
     `constrain(x, axes)` fixes how an activation is spread. `gather(weight, axes)` gives the whole weight from the
     part that a device stores. `attend(q, k, v, segment_ids)` is causal attention within segments: q [B, S, H, D],
     k and v [B, S, K, D], segment_ids [B, S], over whatever part of the sequence each device has.
+
+    A gathered embedding [V, E] may lie over the mesh axis `vocabulary`, and its rows in another order than the ids':
+    `vocabulary_rows(ids, V)` says which row is whose.
     """
 
     constrain: Callable[[jax.Array, Axes], jax.Array] = lambda x, axes: x
     gather: Callable[[jax.Array, Axes], jax.Array] = lambda weight, axes: weight
     attend: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array] = attend_alone
+    vocabulary: str | None = None
+    vocabulary_rows: Callable[[jax.Array, int], jax.Array] = lambda ids, size: ids
 
 
 ONE_DEVICE = Layout()

@@ -60,6 +60,8 @@ def layout_on(mesh: Mesh, splash_block: int = SPLASH_BLOCK) -> Layout:
         constrain=partial(_constrain, mesh.shape["tensor"]),
         gather=partial(_gather, mesh),
         attend=partial(_attend, mesh, splash_block),
+        vocabulary="tensor" if mesh.shape["tensor"] > 1 else None,
+        vocabulary_rows=partial(_vocabulary_rows, mesh),
     )
 
 
@@ -74,7 +76,20 @@ def _gather(mesh: Mesh, weight: jax.Array, axes: Axes) -> jax.Array:
     dimension = next((i for i, entry in enumerate(partition_spec(axes)) if "fsdp" in mesh_axes(entry)), None)
     if dimension is None or mesh.shape["fsdp"] == 1:
         return weight
-    return _gathered(weight, dimension, _rings(mesh))
+    gathered = partial(_gathered, dimension=dimension, rings=_rings(mesh))
+    if partition_spec(axes)[dimension] == "fsdp" or mesh.shape["tensor"] == 1:
+        return gathered(weight)
+    # Each device along `tensor` gathers what lies there; in the order of ids it would have to have all.
+    own = PartitionSpec(*[None] * dimension, "tensor")
+    return jax.shard_map(gathered, in_specs=own, out_specs=own, axis_names={"tensor"}, check_vma=False)(weight)
+
+
+def _vocabulary_rows(mesh: Mesh, ids: jax.Array, size: int) -> jax.Array:
+    """Stored by `fsdp`, then `tensor`, a vocabulary that is gathered over `fsdp` lies by `tensor`, then `fsdp`."""
+    fsdp, tensor = mesh.shape["fsdp"], mesh.shape["tensor"]
+    own = size // (fsdp * tensor)
+    block, row = ids // own, ids % own
+    return (block % tensor * fsdp + block // tensor) * own + row
 
 
 Rings = tuple[tuple[tuple[int, ...], ...], ...]

@@ -27,10 +27,11 @@ from demiurgic_jax.model.decoder import Decoder
 from demiurgic_jax.sharding.layout import layout_on
 from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
 from demiurgic_jax.sharding.placement import put_array, put_batch, row_share
+from demiurgic_jax.training.averages import find_average
 from demiurgic_jax.training.losses import LossConfig, LossSums
 from demiurgic_jax.training.metrics import MetricLog
 from demiurgic_jax.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
-from demiurgic_jax.training.state import TrainState, abstract_state, new_state
+from demiurgic_jax.training.state import TrainState, abstract_state, new_state, restored_state, to_save
 from demiurgic_jax.training.step import make_eval_step, make_train_step, means, require_divisible
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -122,22 +123,28 @@ def train(
     heldout = Loader(heldout_set, batch_size=1, **sources)
     card = Card(model, train_set.fingerprint, provenance)
 
-    def evaluate(params: Any) -> dict[str, float]:
-        return evaluate_rows(eval_step, params, heldout, eval_rows, mesh)
+    averaged = config.optimizer.evaluates_average
+    average = jax.jit(find_average, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract.params))
+
+    def evaluated(state: TrainState) -> Any:
+        return average(state.params, state.opt_state) if averaged else state.params
+
+    def evaluate(state: TrainState) -> dict[str, float]:
+        return evaluate_rows(eval_step, evaluated(state), heldout, eval_rows, mesh)
 
     with CheckpointFolder(folder / "checkpoints", keep=config.keep_checkpoints) as checkpoints:
         latest = checkpoints.latest_step()
         if latest is None or latest < config.steps:
-            checkpoints.require_room(abstract)
+            checkpoints.require_room([abstract.params, to_save(abstract, averaged)])
         if latest is not None:
             _require_same_data(checkpoints.card(latest), card, folder)
-            params, opt_state = checkpoints.restore(latest, abstract.params, abstract.opt_state)
-            state = TrainState(put_array(np.int32(latest), abstract.step.sharding), params, opt_state)
+            params, rest = checkpoints.restore(latest, abstract.params, to_save(abstract, averaged))
+            state = restored_state(put_array(np.int32(latest), abstract.step.sharding), params, rest)
         else:
             state = new_state(initial_params(), abstract, optimizer)
         log = MetricLog(folder, latest)
         if latest is None:
-            log.write(0, evaluate(state.params))
+            log.write(0, evaluate(state))
         started = time.perf_counter()
         for step, host_batch in _steps(loader, mesh, latest or 0, config.steps):
             batch = put_batch(host_batch, mesh)
@@ -148,10 +155,10 @@ def train(
             metrics["learning_rate"] = float(schedule(step))
             metrics["tokens_per_second"] = config.batch_size * config.context / (now - started)
             if done % config.eval_every == 0 or done == config.steps:
-                metrics |= evaluate(state.params)
+                metrics |= evaluate(state)
             log.write(done, metrics)
             if done % config.checkpoint_every == 0 or done == config.steps:
-                checkpoints.save(done, state.params, tokenizer, card, state.opt_state)
+                checkpoints.save(done, evaluated(state), tokenizer, card, to_save(state, averaged))
             on_step(done, metrics)
             started = time.perf_counter()
         checkpoints.wait()

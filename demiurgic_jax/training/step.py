@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from demiurgic_jax.data.batch import Batch
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.decoder import Decoder, alone_in_backward, unembedding
+from demiurgic_jax.model.layout import Layout
 from demiurgic_jax.sharding.compiler_options import compiler_options
 from demiurgic_jax.sharding.layout import MANUAL_AXES, finish_gradients, per_device
 from demiurgic_jax.sharding.rules import batch_sharding, replicated
@@ -25,7 +26,20 @@ def loss_sums(decoder: Decoder, params: Any, batch: Batch, config: LossConfig) -
     hidden_BSE, _ = decoder.apply({"params": params}, batch.tokens, batch.positions, batch.segment_ids)
     stored_VE = unembedding(decoder.config, params).astype(decoder.compute_dtype)
     hidden_BSE, stored_VE = alone_in_backward((hidden_BSE, stored_VE))
-    return next_token_loss(hidden_BSE, decoder.layout.gather(stored_VE, ("vocab", "channels")), batch, config)
+    return hidden_loss(decoder.layout, hidden_BSE, stored_VE, batch, config)
+
+
+def hidden_loss(
+    layout: Layout, hidden_BSE: jax.Array, stored_VE: jax.Array, batch: Batch, config: LossConfig
+) -> LossSums:
+    """Losses from hidden states and the part of the unembedding that a device stores."""
+    unembedding_VE = layout.gather(stored_VE, ("vocab", "channels"))
+
+    def rows(ids: jax.Array) -> jax.Array:
+        return layout.vocabulary_rows(ids, unembedding_VE.shape[0])
+
+    batch = batch._replace(targets=rows(batch.targets), teacher_ids=jax.tree.map(rows, batch.teacher_ids))
+    return next_token_loss(hidden_BSE, unembedding_VE, batch, config, layout.vocabulary)
 
 
 def means(sums: LossSums) -> Metrics:

@@ -77,14 +77,21 @@ def get_config() -> ConfigDict:
             "eval_every": 44,
             "mesh": {"data": 1, "fsdp": -1, "context": 1, "tensor": 1},
             "optimizer": {
+                "name": "adamw",  # adafactor, lion, muon, schedule_free
+                "schedule": "cosine",  # wsd, linear, constant
                 "learning_rate": 4e-4,
                 "warmup_steps": 6,
                 "final_fraction": 0.02,
+                "decay_fraction": 0.2,  # of the steps, the last ones, in which wsd falls
                 "beta1": 0.9,
                 "beta2": 0.95,
                 "eps": 1e-8,
                 "weight_decay": 0.0,
                 "clip_norm": 1.0,
+                "moments_dtype": "float32",  # bfloat16 takes half of the memory
+                "learning_rate_factors": {},  # by pattern of names: {"embedding": 0.1, "layers/w_*": 2.0}
+                "ema_decay": 0.0,  # of an average of the parameters; 0: none is kept
+                "evaluate_ema": True,  # whether held-out figures and checkpoints are of that average
             },
             "loss": {"distill_weight": 1.0, "temperature": 1.0, "z_loss": 0.0, "chunk_tokens": 128},
         }

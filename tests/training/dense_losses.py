@@ -1,5 +1,9 @@
-"""The losses as their formulas read, token by token, in float64 NumPy."""
+"""The losses as their formulas read, over whole arrays [B, S, V], in float64."""
 
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from demiurgic_jax.data.batch import Batch
@@ -8,41 +12,46 @@ from demiurgic_jax.training.losses import LossConfig
 
 def dense_sums(
     hidden_BSE: np.ndarray, unembedding_VE: np.ndarray, batch: Batch, config: LossConfig
-) -> dict[str, float]:
-    """Sums over the batch, named like the fields of LossSums."""
-    sums = dict.fromkeys(("loss", "cross_entropy", "kl", "z_loss", "correct", "weight", "teacher_weight"), 0.0)
-    for row, position in np.ndindex(batch.tokens.shape):
-        weight = float(batch.loss_weights[row, position])
-        logits = unembedding_VE.astype(np.float64) @ hidden_BSE[row, position].astype(np.float64)
-        log_z = logits.max() + np.log(np.exp(logits - logits.max()).sum())
-        target = batch.targets[row, position]
-        cross_entropy, z_loss = log_z - logits[target], log_z**2
-        loss = cross_entropy + config.z_loss * z_loss
-        if batch.teacher_ids is not None and np.isfinite(batch.teacher_logprobs[row, position, 0]):
-            kl = _kl(
-                logits, batch.teacher_ids[row, position], batch.teacher_logprobs[row, position], config.temperature
-            )
-            alpha = config.distill_weight
-            loss = (1 - alpha) * cross_entropy + alpha * config.temperature**2 * kl + config.z_loss * z_loss
-            sums["kl"] += weight * kl
-            sums["teacher_weight"] += weight
-        sums["loss"] += weight * loss
-        sums["cross_entropy"] += weight * cross_entropy
-        sums["z_loss"] += weight * z_loss
-        sums["correct"] += weight * (logits.argmax() == target)
-        sums["weight"] += weight
-    return sums
+) -> tuple[dict[str, float], tuple[np.ndarray, np.ndarray]]:
+    """Sums over the batch, named like the fields of LossSums, and the loss's gradients for both arrays."""
+    with jax.enable_x64(True):
+        both = jnp.asarray(hidden_BSE, jnp.float64), jnp.asarray(unembedding_VE, jnp.float64)
+        gradients, sums = _gradients(*both, batch, config)
+        return {name: float(value) for name, value in sums.items()}, jax.tree.map(np.asarray, gradients)
 
 
-def _kl(logits: np.ndarray, ids: np.ndarray, logprobs: np.ndarray, temperature: float) -> float:
-    used = np.isfinite(logprobs)
-    p = np.exp(logprobs[used].astype(np.float64))
-    p = np.append(p, max(1 - p.sum(), 1e-7))
-    probs = np.exp(logits - logits.max())
-    probs /= probs.sum()
-    others = np.ones(len(probs), bool)
-    others[ids[used]] = False
-    q = np.append(probs[ids[used]], probs[others].sum())
-    p, q = p ** (1 / temperature), q ** (1 / temperature)
-    p, q = p / p.sum(), q / q.sum()
-    return float(np.sum(p * np.log(p / q)))
+def _loss(hidden_BSE: Any, unembedding_VE: Any, batch: Batch, config: LossConfig) -> tuple[Any, dict[str, Any]]:
+    logits = jnp.einsum("bse,ve->bsv", hidden_BSE, unembedding_VE)
+    weights = jnp.asarray(batch.loss_weights, jnp.float64)
+    log_q = jax.nn.log_softmax(logits)
+    vocabulary = jnp.arange(logits.shape[-1])
+    cross_entropy = -jnp.sum(jnp.where(vocabulary == batch.targets[..., None], log_q, 0), -1)
+    z_loss = jax.nn.logsumexp(logits, axis=-1) ** 2
+    has_teacher, kl = jnp.zeros(weights.shape, bool), jnp.zeros_like(cross_entropy)
+    if batch.teacher_ids is not None:
+        used = jnp.isfinite(batch.teacher_logprobs)
+        has_teacher = used[..., 0]
+        kl = jnp.where(has_teacher, _kl(log_q, batch.teacher_ids, batch.teacher_logprobs, used, config.temperature), 0)
+    alpha = jnp.where(has_teacher, config.distill_weight, 0)
+    loss = (1 - alpha) * cross_entropy + alpha * config.temperature**2 * kl + config.z_loss * z_loss
+    correct = jnp.argmax(logits, -1) == batch.targets
+    sums = {"loss": loss, "cross_entropy": cross_entropy, "kl": kl, "z_loss": z_loss, "correct": correct, "weight": 1}
+    sums = {name: jnp.sum(value * weights) for name, value in sums.items()}
+    return sums["loss"], sums | {"teacher_weight": jnp.sum(has_teacher * weights)}
+
+
+_gradients = jax.jit(jax.grad(_loss, argnums=(0, 1), has_aux=True), static_argnums=3)
+
+
+def _kl(log_q: Any, ids: Any, logprobs: Any, used: Any, temperature: float) -> Any:
+    """Over the teacher's entries and the rest, [B, S]."""
+    p = jnp.where(used, jnp.exp(jnp.asarray(logprobs, jnp.float64)), 0)
+    p = jnp.concatenate([p, jnp.maximum(1 - p.sum(-1, keepdims=True), 1e-7)], -1)
+    taken = (jnp.arange(log_q.shape[-1]) == ids[..., None]) & used[..., None]  # [B, S, K, V]
+    picked = jnp.sum(jnp.where(taken, jnp.exp(log_q)[..., None, :], 0), -1)
+    rest = jnp.sum(jnp.where(taken.any(-2), 0, jnp.exp(log_q)), -1, keepdims=True)
+    q = jnp.concatenate([picked, rest], -1)
+    counts = jnp.concatenate([used, jnp.ones((*used.shape[:-1], 1), bool)], -1)
+    p, q = (jnp.where(counts, jnp.where(counts, x, 1) ** (1 / temperature), 0) for x in (p, q))
+    p, q = p / p.sum(-1, keepdims=True), q / q.sum(-1, keepdims=True)
+    return jnp.sum(jnp.where(counts, p * (jnp.log(jnp.where(counts, p, 1)) - jnp.log(jnp.where(counts, q, 1))), 0), -1)

@@ -46,28 +46,18 @@ def sums_and_gradients(hidden, unembedding, batch, config):
     return sums, gradients
 
 
-def assert_dense(hidden, unembedding, batch, config, seed=0):
-    sums, gradients = sums_and_gradients(hidden, unembedding, batch, config)
-    expected = dense_sums(hidden, unembedding, batch, config)
+def distance(ours, expected) -> float:
+    """Of two arrays, relative to the norm of what is expected."""
+    return float(np.linalg.norm(ours - expected) / (np.linalg.norm(expected) + 1e-3))
+
+
+def assert_dense(hidden, unembedding, batch, config, computed):
+    sums, gradients = computed
+    expected, expected_gradients = dense_sums(hidden, unembedding, batch, config)
     for name in LossSums._fields:
-        np.testing.assert_allclose(getattr(sums, name), expected[name], rtol=1e-4, atol=1e-4, err_msg=name)
-    # Without a gradient asked for, another path computes the same sums.
-    plain = jax.jit(next_token_loss, static_argnums=3)(hidden, unembedding, batch, config)
-    np.testing.assert_allclose(plain, sums, rtol=1e-5, atol=1e-5)
-    # The gradient, by central differences of the dense float64 loss along random directions.
-    rng = np.random.default_rng(seed)
-    step = 1e-5
-    for argument, gradient in enumerate(gradients):
-        for _ in range(3):
-            direction = rng.normal(size=gradient.shape)
-            ends = []
-            for sign in (1, -1):
-                moved = [hidden.astype(np.float64), unembedding.astype(np.float64)]
-                moved[argument] = moved[argument] + sign * step * direction
-                ends.append(dense_sums(*moved, batch, config)["loss"])
-            slope = (ends[0] - ends[1]) / (2 * step)
-            scale = float(np.linalg.norm(gradient)) + 1e-3
-            assert float(np.sum(np.asarray(gradient) * direction)) == pytest.approx(slope, abs=1e-4 * scale + 1e-5)
+        assert float(getattr(sums, name)) == pytest.approx(expected[name], rel=1e-6, abs=1e-6), name
+    for ours, theirs in zip(gradients, expected_gradients, strict=True):
+        assert distance(ours, theirs) < 1e-6
 
 
 @pytest.mark.parametrize("teacher", [False, True])
@@ -75,10 +65,15 @@ def assert_dense(hidden, unembedding, batch, config, seed=0):
 @pytest.mark.parametrize("z_loss", [0.0, 1e-2])
 def test_losses_and_gradients_are_those_of_the_formulas(teacher, temperature, z_loss):
     config = LossConfig(0.7 if teacher else 0.0, temperature, z_loss, chunk_tokens=2)
-    assert_dense(*random_case(0, teacher=teacher), config)
+    case = random_case(0, teacher=teacher)
+    computed = sums_and_gradients(*case, config)
+    assert_dense(*case, config, computed)
+    # Without a gradient asked for, another path computes the same sums.
+    plain = jax.jit(next_token_loss, static_argnums=3)(*case, config)
+    np.testing.assert_allclose(plain, computed[0], rtol=1e-6, atol=1e-6)
 
 
-@settings(max_examples=12, derandomize=True)
+@settings(max_examples=8, derandomize=True)
 @given(
     seed=st.integers(0, 10**6),
     B=st.integers(1, 3),
@@ -91,7 +86,8 @@ def test_losses_and_gradients_are_those_of_the_formulas(teacher, temperature, z_
 )
 def test_any_shape_and_chunk(seed, B, S, V, K, chunk_tokens, temperature, distill_weight):
     config = LossConfig(distill_weight, temperature, 1e-3, chunk_tokens)
-    assert_dense(*random_case(seed, B=B, S=S, V=V, K=K), config, seed)
+    case = random_case(seed, B=B, S=S, V=V, K=K)
+    assert_dense(*case, config, sums_and_gradients(*case, config))
 
 
 def test_chunk_size_changes_nothing_but_rounding():
@@ -154,7 +150,7 @@ def test_bfloat16_comes_back_as_bfloat16_and_losses_as_float32():
     )
     assert {g.dtype for g in gradients} == {np.dtype(jnp.bfloat16)}
     assert {x.dtype for x in sums} == {np.dtype(np.float32)}
-    expected = dense_sums(hidden, unembedding, batch, LossConfig(0.5))
+    expected, _ = dense_sums(hidden, unembedding, batch, LossConfig(0.5))
     assert float(sums.loss) == pytest.approx(expected["loss"], rel=0.03)
 
 
