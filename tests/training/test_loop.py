@@ -117,7 +117,11 @@ def test_metrics_tell_every_step_and_the_held_out_ones(unbroken):
         "accuracy",
         "grad_norm",
         "learning_rate",
+        "perplexity",
         "tokens_per_second",
+        "data_wait_share",
+        "goodput",
+        "host_memory_peak_bytes",
     ):
         assert all(np.isfinite(row[name]) for row in rows[1:])
 
