@@ -157,6 +157,7 @@ def train(
             steps=config.steps,
             devices=mesh.size,
         )
+        meter.resume()
         steps = meter.waited(_steps(loader, mesh, latest or 0, config.steps))
         for step, host_batch in traced(steps, profile, folder / "profile"):
             batch = put_batch(host_batch, mesh)
@@ -173,6 +174,7 @@ def train(
             if done % config.checkpoint_every == 0 or done == config.steps:
                 checkpoints.save(done, state.params, tokenizer, card, state.opt_state)
             on_step(done, metrics)
+            meter.resume()
         checkpoints.wait()
         log.close()
 

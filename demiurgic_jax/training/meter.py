@@ -19,7 +19,11 @@ T = TypeVar("T")
 
 
 class Meter:
-    """Measures one attempt of a run of `steps` steps, each on `rows` rows of `row_length` tokens."""
+    """Measures one attempt of a run of `steps` steps, each on `rows` rows of `row_length` tokens.
+
+    A step lasts from the measurement of the one before, or from `resume`, to its own: so it is right as well where
+    a step's metrics are read while the next one runs.
+    """
 
     def __init__(
         self,
@@ -40,16 +44,20 @@ class Meter:
         # Seconds that the step's FLOPs take at the peak of all devices; 0 where no peak is known.
         self._ideal_seconds = training_flops(model, rows, row_length) / (peak * devices) if peak else 0.0
         self._useful = history.useful_seconds
-        self._asked = self._arrived = time.perf_counter()
+        self._since, self._wait = time.perf_counter(), 0.0
         self._compiled: tuple[int, float] | None = None
 
     def waited(self, batches: Iterable[T]) -> Iterator[T]:
-        """The same batches. A step begins when its batch is asked for."""
-        self._asked = time.perf_counter()
+        """The same batches; how long the host waits for them is measured."""
+        asked = time.perf_counter()
         for batch in batches:
-            self._arrived = time.perf_counter()
+            self._wait += time.perf_counter() - asked
             yield batch
-            self._asked = time.perf_counter()
+            asked = time.perf_counter()
+
+    def resume(self) -> None:
+        """What was done since the last measurement (evaluation, saving) is no part of a step."""
+        self._since, self._wait = time.perf_counter(), 0.0
 
     def measure(self, done: int) -> dict[str, float]:
         """Metrics of the step that was just finished, the `done`-th of the run.
@@ -60,7 +68,8 @@ class Meter:
         no recomputation) over the peak of all devices; left out where no peak is known.
         """
         now, unix_time = time.perf_counter(), time.time()
-        seconds, wait = now - self._asked, self._arrived - self._asked
+        seconds, wait = now - self._since, self._wait
+        self._since, self._wait = now, 0.0
         self._count(done, now, seconds - wait)
         metrics = {
             "tokens_per_second": self._tokens / seconds,

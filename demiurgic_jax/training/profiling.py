@@ -45,7 +45,8 @@ def traced(
     batches: Iterator[tuple[int, Batch]], window: ProfileWindow | None, folder: Path
 ) -> Iterator[tuple[int, Batch]]:
     """The same batches; while those of `window` are worked on, the first process traces, and writes
-    `folder`/plugins/profile/TIME/*.xplane.pb. The first step of an attempt is mostly compilation."""
+    `folder`/plugins/profile/TIME/*.xplane.pb. The trace ends with the step after the window: until then the device may
+    be busy with the window's last. The first step of an attempt is mostly compilation."""
     if window is None or jax.process_index() > 0:
         yield from batches
         return
@@ -53,15 +54,15 @@ def traced(
     try:
         for step, batch in batches:
             done = step + 1
-            if not window.start <= done <= window.last:
-                yield step, batch
-                continue
-            if not tracing:
+            if done == window.start:
                 jax.profiler.start_trace(folder)
                 tracing = True
-            with jax.profiler.StepTraceAnnotation("train", step_num=done):
-                yield step, batch
-            if done == window.last:
+            if window.start <= done <= window.last:
+                with jax.profiler.StepTraceAnnotation("train", step_num=done):
+                    yield step, batch
+                continue
+            yield step, batch
+            if tracing:
                 jax.profiler.stop_trace()
                 tracing = False
     finally:
