@@ -4,12 +4,15 @@ import base64
 import html
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from demiurgic_jax.training.metrics import read_metrics
 from experiments.workdir import Workdir, write_json
+
+_TASK = re.compile(r"heldout/task/[^/]+/cross_entropy")
 
 
 def gather(name: str, workdir: Workdir, stages: Sequence[str]) -> dict[str, Any]:
@@ -29,6 +32,7 @@ def gather(name: str, workdir: Workdir, stages: Sequence[str]) -> dict[str, Any]
             "accuracy_before": before["accuracy"],
             "accuracy_after": after["accuracy"],
             "tokens": after["loss_tokens"],
+            "parts": heldout_parts(before, after),
         },
         "teacher": {
             "asked": sum(teach["asked"].values()),
@@ -61,6 +65,20 @@ def gather(name: str, workdir: Workdir, stages: Sequence[str]) -> dict[str, Any]
     }
 
 
+def heldout_parts(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """What is known of each part of the held-out documents, by name: language/python, task/explain, …"""
+    parts = [name.removesuffix("/loss_tokens") for name in after if name.endswith("/loss_tokens")]
+    return {
+        part: {
+            "cross_entropy_before": before[f"{part}/cross_entropy"],
+            "cross_entropy_after": after[f"{part}/cross_entropy"],
+            "accuracy_after": after[f"{part}/accuracy"],
+            "tokens": after[f"{part}/loss_tokens"],
+        }
+        for part in parts
+    }
+
+
 def write_report(workdir: Workdir, figures: Mapping[str, Any]) -> list[Path]:
     """report.json, report.md, report.html and the picture they show; returns their paths."""
     metrics = read_metrics(workdir.folder("train") / "metrics.jsonl")
@@ -78,7 +96,8 @@ def write_report(workdir: Workdir, figures: Mapping[str, Any]) -> list[Path]:
 
 
 def loss_curves(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """SVG: training loss and held-out cross-entropy and KL over steps, with the learning rate below."""
+    """SVG: training loss and held-out cross-entropy and KL over steps; below that the held-out cross-entropy of each
+    task, and the learning rate."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -86,7 +105,7 @@ def loss_curves(metrics: Sequence[Mapping[str, Any]]) -> str:
 
     # Without a fixed salt the same curves would give another file each time.
     with pyplot.rc_context({"svg.hashsalt": "demiurgic", "font.size": 9}):
-        figure, (losses, rate) = pyplot.subplots(2, 1, figsize=(7.2, 4.6), sharex=True, height_ratios=[4, 1])
+        figure, (losses, by_task, rate) = pyplot.subplots(3, 1, figsize=(7.2, 7), sharex=True, height_ratios=[4, 3, 1])
         trained = [row for row in metrics if "loss" in row]
         losses.plot(_column(trained, "step"), _column(trained, "loss"), label="training loss", color="#8fa8c8", lw=1)
         held = [row for row in metrics if "heldout/cross_entropy" in row]
@@ -100,6 +119,13 @@ def loss_curves(metrics: Sequence[Mapping[str, Any]]) -> str:
         losses.set_ylim(bottom=0)
         losses.legend(frameon=False)
         losses.grid(alpha=0.25)
+        for name in [name for name in (held[-1] if held else {}) if _TASK.fullmatch(name)]:
+            points = [row for row in held if name in row]
+            by_task.plot(_column(points, "step"), _column(points, name), "o-", label=name.split("/")[2], lw=1, ms=3)
+        by_task.set_ylabel("held-out cross-entropy")
+        by_task.set_ylim(bottom=0)
+        by_task.legend(frameon=False, ncols=3)
+        by_task.grid(alpha=0.25)
         rate.plot(_column(trained, "step"), _column(trained, "learning_rate"), color="#555")
         rate.set_ylabel("learning rate")
         rate.set_xlabel("step")
@@ -139,6 +165,20 @@ def tables(figures: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[s
                     ("cross-entropy, nats per token", "cross_entropy"),
                     ("next-token accuracy", "accuracy"),
                 )
+            ],
+        ),
+        (
+            "Held-out, by language and task",
+            ["", "cross-entropy before", "after", "accuracy after", "tokens"],
+            [
+                [
+                    part.replace("/", " "),
+                    _number(each["cross_entropy_before"]),
+                    _number(each["cross_entropy_after"]),
+                    _number(each["accuracy_after"]),
+                    f"{each['tokens']:,.0f}",
+                ]
+                for part, each in held["parts"].items()
             ],
         ),
         (

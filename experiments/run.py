@@ -77,6 +77,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple
         epilog="experiments: " + ", ".join(config_names()) + "\n\nexamples:\n"
         "  python -m experiments.run --config=quickstart\n"
         "  python -m experiments.run --config=quickstart --describe\n"
+        "  python -m experiments.run --config=quickstart --profile=10:3\n"
         "  python -m experiments.run --config=quickstart --stages=train,evaluate,report --config.train.steps=200\n"
         "  python -m experiments.run --config=quickstart --workdir=/tmp/mine --config.seeds.folder=src "
         "--config.seeds.licence=MIT\n",
@@ -88,6 +89,9 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple
     parser.add_argument("--stages", metavar="A,B", help="only these stages (default: all that are not finished)")
     parser.add_argument(
         "--start-timeout", type=float, default=300.0, metavar="SECONDS", help="how long processes wait for each other"
+    )
+    parser.add_argument(
+        "--profile", metavar="START:COUNT", help="write an XProf trace of training steps START to START+COUNT-1"
     )
     parser.add_argument("--describe", action="store_true", help="print what the experiment needs and gives, and stop")
     parser.add_argument_group(
@@ -118,16 +122,20 @@ def run_stages(
 
     from demiurgic_jax.sharding.messages import end_all, end_with_others
     from demiurgic_jax.sharding.processes import start_processes
+    from demiurgic_jax.training.profiling import ProfileWindow
     from experiments.stages.cache import prepare_jax
     from experiments.stages.order import STAGES
     from experiments.stages.stage import Run
 
+    profile = None if arguments.profile is None else ProfileWindow.parse(arguments.profile)
     names = [stage.name for stage in STAGES]
     only = arguments.stages
     wanted = names if only is None else [part.strip() for part in only.split(",") if part.strip()]
     for stage_name in wanted:
         if stage_name not in names:
             raise UserError(f"stage {stage_name!r} does not exist: choose from {', '.join(names)}")
+    if profile is not None and "train" not in wanted:
+        raise UserError("--profile looks at training steps: add train to --stages")
     stages = [stage for stage in STAGES if stage.name in wanted]
     path = arguments.workdir or Path("runs") / arguments.config
     prepare_jax()
@@ -137,9 +145,11 @@ def run_stages(
         end_with_others(lambda reason: say(console, reason))
     try:
         if index == 0:
-            lead(Run(arguments.config, config, Workdir(path, arguments.config, config)), stages, console)
+            lead(Run(arguments.config, config, Workdir(path, arguments.config, config), profile), stages, console)
         else:
-            follow(lambda: Run(arguments.config, config, _shared_workdir(path, arguments.config, config)), stages)
+            follow(
+                lambda: Run(arguments.config, config, _shared_workdir(path, arguments.config, config), profile), stages
+            )
     except (Exception, KeyboardInterrupt) as error:
         if several:
             end_all(*explain(error, console))
@@ -162,6 +172,11 @@ def lead(run: "Run", stages: Sequence["Stage"], console: Console) -> None:
         finished = run.workdir.manifest(stage.name)
         with StageProgress(stage.name, console) as progress:
             if finished is not None and finished.inputs_hash == canonical_hash(inputs):
+                if stage.name == "train" and run.profile is not None:
+                    raise UserError(
+                        "--profile finds no steps to look at, since train is finished: give more of them "
+                        "(--config.train.steps) or a new --workdir"
+                    )
                 tell(stage.name, SKIP)
                 progress.say(f"already done: {stage.summary(finished.outputs)}")
                 continue

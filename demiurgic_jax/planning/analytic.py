@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from demiurgic_jax.model.config import ModelConfig
+from demiurgic_jax.model.flops import training_flops
 from demiurgic_jax.model.parameters import abstract_parameters
 from demiurgic_jax.planning.ahead_of_time import abstract_batch
-from demiurgic_jax.planning.figures import StepFigures, chip_mesh, rows_per_chip, useful_flops
+from demiurgic_jax.planning.figures import StepFigures, chip_mesh, rows_per_chip
 from demiurgic_jax.planning.hardware import Hardware
 from demiurgic_jax.planning.trace import trace_row, tree_bytes
 from demiurgic_jax.training.loop import COMPUTE_DTYPES, TrainConfig
@@ -55,7 +56,7 @@ def figures(train: TrainConfig, model: ModelConfig, hardware: Hardware) -> StepF
         batch_bytes=tree_bytes(abstract_batch(train, None)) * mesh.shape["tensor"] / mesh.size,
         temporary_bytes=gradients + rows * trace.kept_bytes / sharers + working_set,
         kept_bytes=rows * trace.kept_bytes / sharers,
-        useful_flops=useful_flops(model, train) / mesh.size,
+        useful_flops=training_flops(model, train.batch_size, train.context) / mesh.size,
         executed_flops=(trace.matmul_flops + trace.attention_flops) * rows * steps / sharers,
         kernel_flops=trace.attention_flops * rows * steps / sharers,
         wire_bytes=wire_bytes(train, model, mesh, rows),

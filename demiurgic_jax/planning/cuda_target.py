@@ -8,7 +8,7 @@ compute capabilities 8.0 and 9.0 in the CUDA C++ Programming Guide.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from demiurgic_jax.planning.hardware import Chip
+from demiurgic_jax.sharding.chips import Chip
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from demiurgic_jax.model.config import ModelConfig
+from demiurgic_jax.model.flops import attention_flops
 from demiurgic_jax.planning import analytic
 from demiurgic_jax.planning.ahead_of_time import DoesNotFitError, compile_step, missing_compiler
-from demiurgic_jax.planning.figures import StepFigures, attention_flops, chip_mesh, rows_per_chip
+from demiurgic_jax.planning.figures import StepFigures, chip_mesh, rows_per_chip
 from demiurgic_jax.planning.hardware import Hardware
 from demiurgic_jax.planning.hlo import ProgramCounts
 from demiurgic_jax.training.loop import TrainConfig
@@ -130,7 +131,7 @@ def _kernel_flops(counts: ProgramCounts, train: TrainConfig, model: ModelConfig,
     (Dao 2023, arXiv:2307.08691). Other kernels count what they declare."""
     mesh = chip_mesh(train.mesh, hardware)
     sharers = mesh.shape["context"] * mesh.shape["tensor"]
-    forward = attention_flops(model, train, rows_per_chip(train, hardware)) // sharers
+    forward = attention_flops(model, rows_per_chip(train, hardware), train.context) // sharers
     runs = {True: 0, False: 0}
     for name, times in counts.kernels.items():
         runs[any(word in name for word in ("bwd", "dkv", "Backward"))] += times

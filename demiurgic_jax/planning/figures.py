@@ -6,7 +6,6 @@ from typing import Literal
 
 from jax.sharding import Mesh
 
-from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.planning.hardware import Hardware
 from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
 from demiurgic_jax.training.loop import TrainConfig
@@ -56,16 +55,3 @@ def rows_per_chip(train: TrainConfig, hardware: Hardware) -> int:
     """Sequences that one chip holds in one pass forward and backward."""
     mesh = chip_mesh(train.mesh, hardware)
     return train.batch_size // (mesh.shape["data"] * mesh.shape["fsdp"] * train.grad_accum_steps)
-
-
-def attention_flops(model: ModelConfig, train: TrainConfig, rows: int) -> int:
-    """Forward FLOPs of one layer's attention: two products of S × S/2 (its causal half), 2 FLOPs a multiply-add."""
-    return 2 * 2 * rows * train.context * (train.context // 2) * model.num_heads * model.head_dim
-
-
-def useful_flops(model: ModelConfig, train: TrainConfig) -> int:
-    """FLOPs that one step of the whole batch needs: 6 per weight of a matrix product and token (Kaplan et al. 2020,
-    arXiv:2001.08361; the embedding is a look-up), and attention's causal half three times."""
-    weights = model.num_parameters - (0 if model.tie_embeddings else model.vocab_size * model.embed_dim)
-    tokens = train.batch_size * train.context
-    return 6 * weights * tokens + 3 * model.num_layers * attention_flops(model, train, train.batch_size)

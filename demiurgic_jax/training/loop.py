@@ -28,11 +28,14 @@ from demiurgic_jax.sharding.layout import layout_on
 from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
 from demiurgic_jax.sharding.placement import put_array, put_batch, row_share
 from demiurgic_jax.training.averages import find_average
-from demiurgic_jax.training.losses import LossConfig, LossSums
-from demiurgic_jax.training.metrics import MetricLog
+from demiurgic_jax.training.heldout import evaluate_groups, heldout_groups
+from demiurgic_jax.training.losses import LossConfig
+from demiurgic_jax.training.meter import Meter
+from demiurgic_jax.training.metrics import MetricLog, MetricsConfig, parameter_overview, perplexity
 from demiurgic_jax.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
+from demiurgic_jax.training.profiling import ProfileWindow, traced
 from demiurgic_jax.training.state import TrainState, abstract_state, new_state, restored_state, to_save
-from demiurgic_jax.training.step import make_eval_step, make_train_step, means, require_divisible
+from demiurgic_jax.training.step import make_eval_step, make_train_step, require_divisible
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -57,6 +60,7 @@ class TrainConfig:
     mesh: MeshShape = field(default_factory=MeshShape)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
     def __post_init__(self) -> None:
         if self.compute_dtype not in COMPUTE_DTYPES:
@@ -81,24 +85,27 @@ def train(
     model: ModelConfig,
     tokenizer: Tokenizer,
     train_set: ShardSet,
-    heldout_set: ShardSet,
+    heldout_sets: Mapping[str, ShardSet],
     *,
     folder: Path,
     initial_params: Callable[[], Any],
     provenance: Mapping[str, Any],
     on_step: Callable[[int, Mapping[str, float]], None],
+    profile: ProfileWindow | None = None,
 ) -> None:
     """Trains to `config.steps`, resuming from the newest checkpoint in `folder`/checkpoints.
 
-    `folder`/metrics.jsonl gets a row a step, and rows with `heldout/…` at step 0, every `eval_every`
-    steps and at the end. `on_step(step, metrics)` is called after each. Raises DivergedError on NaN or
-    infinity, UserError when shards, tokenizer and checkpoint do not belong together.
+    `folder`/metrics.jsonl gets a row a step, and rows with `heldout/…` (training/heldout.py) at step 0, every
+    `eval_every` steps and at the end. `on_step(step, metrics)` is called after each. Steps of `profile` leave a trace
+    in `folder`/profile. Raises DivergedError on NaN or infinity, UserError when shards, tokenizer and checkpoint do not
+    belong together.
 
     Where the mesh reaches over several processes, all of them call this with equal arguments and one `folder`.
     """
+    began = time.time()
     mesh = make_mesh(config.mesh)
     require_divisible(config.batch_size, config.context, config.grad_accum_steps, mesh)
-    for shards in (train_set, heldout_set):
+    for shards in (train_set, *heldout_sets.values()):
         shards.require_tokenizer(tokenizer)
     if tokenizer.vocab_size > model.vocab_size:
         raise UserError(
@@ -120,7 +127,7 @@ def train(
     loader = Loader(train_set, batch_size=config.batch_size, **sources)
     # A small held-out set may fill fewer rows than a training batch; one row per device is enough.
     eval_rows = mesh.shape["data"] * mesh.shape["fsdp"]
-    heldout = Loader(heldout_set, batch_size=1, **sources)
+    heldout = heldout_groups(heldout_sets, **sources)
     card = Card(model, train_set.fingerprint, provenance)
 
     averaged = config.optimizer.evaluates_average
@@ -130,37 +137,51 @@ def train(
         return average(state.params, state.opt_state) if averaged else state.params
 
     def evaluate(state: TrainState) -> dict[str, float]:
-        return evaluate_rows(eval_step, evaluated(state), heldout, eval_rows, mesh)
+        return evaluate_groups(eval_step, evaluated(state), heldout, eval_rows, mesh)
 
     with CheckpointFolder(folder / "checkpoints", keep=config.keep_checkpoints) as checkpoints:
         latest = checkpoints.latest_step()
         if latest is None or latest < config.steps:
             checkpoints.require_room([abstract.params, to_save(abstract, averaged)])
+        if profile is not None:
+            profile.require_ahead(latest or 0, config.steps)
         if latest is not None:
             _require_same_data(checkpoints.card(latest), card, folder)
             params, rest = checkpoints.restore(latest, abstract.params, to_save(abstract, averaged))
             state = restored_state(put_array(np.int32(latest), abstract.step.sharding), params, rest)
         else:
             state = new_state(initial_params(), abstract, optimizer)
-        log = MetricLog(folder, latest)
+        log = MetricLog(folder, latest, began=began, tensorboard=config.metrics.tensorboard)
+        log.describe(parameters=parameter_overview(abstract.params))
         if latest is None:
             log.write(0, evaluate(state))
-        started = time.perf_counter()
-        for step, host_batch in _steps(loader, mesh, latest or 0, config.steps):
+        meter = Meter(
+            config.metrics,
+            model,
+            log.history,
+            rows=config.batch_size,
+            row_length=config.context,
+            steps=config.steps,
+            devices=mesh.size,
+        )
+        meter.resume()
+        steps = meter.waited(_steps(loader, mesh, latest or 0, config.steps))
+        for step, host_batch in traced(steps, profile, folder / "profile"):
             batch = put_batch(host_batch, mesh)
             state, device_metrics = train_step(state, batch)
             metrics = {name: float(value) for name, value in jax.device_get(device_metrics).items()}
-            done, now = step + 1, time.perf_counter()
+            done = step + 1
             _require_finite(done, metrics)
+            metrics |= meter.measure(done)
+            metrics["perplexity"] = perplexity(metrics["cross_entropy"])
             metrics["learning_rate"] = float(schedule(step))
-            metrics["tokens_per_second"] = config.batch_size * config.context / (now - started)
             if done % config.eval_every == 0 or done == config.steps:
                 metrics |= evaluate(state)
             log.write(done, metrics)
             if done % config.checkpoint_every == 0 or done == config.steps:
                 checkpoints.save(done, evaluated(state), tokenizer, card, to_save(state, averaged))
             on_step(done, metrics)
-            started = time.perf_counter()
+            meter.resume()
         checkpoints.wait()
         log.close()
 
@@ -172,22 +193,6 @@ def _steps(loader: Loader, mesh: Mesh, start: int, stop: int) -> Iterator[tuple[
             if step >= stop:
                 return
             yield step, batch
-
-
-def evaluate_rows(
-    eval_step: Callable[[Any, Batch], LossSums], params: Any, loader: Loader, batch_size: int, mesh: Mesh
-) -> dict[str, float]:
-    """Means over every row of a held-out set, each counted once, named `heldout/…`."""
-    total: LossSums | None = None
-    index, count = row_share(mesh)
-    for host_batch in loader.all_rows(batch_size, process_index=index, process_count=count):
-        # Fetched one by one: on CPUs, programs that overlap on several processes can wait for each other for ever.
-        sums = jax.device_get(eval_step(params, put_batch(host_batch, mesh)))
-        total = sums if total is None else jax.tree.map(np.add, total, sums)
-    if total is None:
-        raise UserError(f"held-out set {loader.shard_set.folder} is empty: raise the held-out fraction")
-    values = {name: float(value) for name, value in jax.device_get(means(total)).items()}
-    return {f"heldout/{name}": values[name] for name in ("cross_entropy", "kl", "accuracy", "loss_tokens")}
 
 
 def _require_finite(step: int, metrics: Mapping[str, float]) -> None:

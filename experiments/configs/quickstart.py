@@ -94,6 +94,11 @@ def get_config() -> ConfigDict:
                 "evaluate_ema": True,  # whether held-out figures and checkpoints are of that average
             },
             "loss": {"distill_weight": 1.0, "temperature": 1.0, "z_loss": 0.0, "chunk_tokens": 128},
+            "metrics": {
+                "dollars_per_hour": 0.0,  # of all machines; 0: the list price of chips that have one
+                "chip_tflops": 0.0,  # dense peak of one device, for MFU; 0: of chips that are known
+                "tensorboard": "auto",  # where it is installed; or on, off
+            },
         }
     )
     config.evaluate = ConfigDict({"max_tokens": 64, "max_context": 512})

@@ -7,17 +7,19 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from demiurgic_jax.training.profiling import ProfileWindow
 from experiments.progress import StageProgress
 from experiments.workdir import Workdir
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of an experiment, as every stage sees it."""
+    """One run of an experiment, as every stage sees it; of `profile` steps training leaves a trace."""
 
     name: str
     config: ConfigDict
     workdir: Workdir
+    profile: ProfileWindow | None = None
 
     def outputs(self, stage: str) -> Mapping[str, Any]:
         """What the finished `stage` left in its manifest."""

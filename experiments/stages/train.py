@@ -12,8 +12,12 @@ from demiurgic_jax.errors import UserError
 from demiurgic_jax.interop.pruning import evenly_spaced, keep_layers
 from demiurgic_jax.model.config import ModelConfig, named_config
 from demiurgic_jax.model.decoder import Decoder, init_params
+from demiurgic_jax.model.parameters import abstract_parameters
+from demiurgic_jax.planning.prices import price_of
+from demiurgic_jax.sharding.chips import chip_of
 from demiurgic_jax.training.loop import TrainConfig, train
-from demiurgic_jax.training.metrics import read_metrics
+from demiurgic_jax.training.meter import progress_line
+from demiurgic_jax.training.metrics import parameter_overview, read_metrics
 from experiments.configuration import as_dataclass
 from experiments.progress import StageProgress
 from experiments.stages.cache import cache_folder
@@ -30,7 +34,8 @@ def _inputs(run: Run) -> Mapping[str, Any]:
         raise UserError(f"config.init.kind={run.config.init.kind!r} is unknown: choose one of {', '.join(INITS)}")
     as_dataclass(TrainConfig, run.config.train, "train")
     return {
-        "train": run.config.train.to_dict(),
+        # How a run is measured changes nothing of what it learns.
+        "train": {name: value for name, value in run.config.train.to_dict().items() if name != "metrics"},
         "init": run.config.init.to_dict(),
         "teacher": run.config.teacher.path if run.config.init.kind == "teacher" else None,
     }
@@ -56,28 +61,37 @@ def initial_model(run: Run, progress: StageProgress, vocab_size: int) -> tuple[M
     return config, lambda: init_params(Decoder(config), jax.random.key(run.config.train.seed))
 
 
+def priced(config: TrainConfig) -> TrainConfig:
+    """The config with the list price of this machine's chips, where it names no other and a list is known."""
+    chip = chip_of(jax.devices()[0].device_kind)
+    if config.metrics.dollars_per_hour or chip is None:
+        return config
+    per_hour = price_of(chip.name).dollars_per_chip_hour * jax.device_count()
+    return replace(config, metrics=replace(config.metrics, dollars_per_hour=per_hour))
+
+
 def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
-    config = as_dataclass(TrainConfig, run.config.train, "train")
+    config = priced(as_dataclass(TrainConfig, run.config.train, "train"))
     tokenizer = run_tokenizer(run)
     model, initial_params = initial_model(run, progress, tokenizer.vocab_size)
     folder = run.workdir.folder("train")
+    progress.say(parameter_overview(abstract_parameters(model)))
     progress.doing(f"{model.num_parameters / 1e6:,.1f} M parameters on {jax.device_count()} device(s), compiling")
 
     def show(step: int, metrics: Mapping[str, float]) -> None:
-        progress(
-            step, config.steps, "steps", f"loss {metrics['loss']:.3f}  {metrics['tokens_per_second']:,.0f} tokens/s"
-        )
+        progress(step, config.steps, "steps", progress_line(metrics))
 
     train(
         config,
         model,
         tokenizer,
         shard_set(run, "train"),
-        shard_set(run, "heldout"),
+        {"heldout": shard_set(run, "heldout")},
         folder=folder,
         initial_params=initial_params,
         provenance={"experiment": run.name, "teacher": run.config.teacher.model, "init": run.config.init.kind},
         on_step=show,
+        profile=run.profile,
     )
     if jax.process_index() > 0:
         return {}
@@ -95,6 +109,7 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
 
 
 def _heldout(row: Mapping[str, Any]) -> dict[str, float]:
+    """Over all documents: cross_entropy, …; over a part of them: language/python/cross_entropy, …."""
     return {name.removeprefix("heldout/"): value for name, value in row.items() if name.startswith("heldout/")}
 
 

@@ -4,8 +4,9 @@ import pytest
 
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.planning.cuda_target import target_config
-from demiurgic_jax.planning.hardware import CHIPS, find_hardware, larger
+from demiurgic_jax.planning.hardware import find_hardware, larger
 from demiurgic_jax.planning.prices import prices_of
+from demiurgic_jax.sharding.chips import CHIPS
 
 
 @pytest.mark.parametrize(

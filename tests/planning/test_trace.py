@@ -6,7 +6,7 @@ import pytest
 
 from demiurgic_jax.model.config import named_config
 from demiurgic_jax.model.decoder import REMAT_POLICIES
-from demiurgic_jax.planning.figures import attention_flops, useful_flops
+from demiurgic_jax.model.flops import attention_flops, training_flops
 from demiurgic_jax.planning.trace import trace_row
 from demiurgic_jax.training.loop import TrainConfig
 
@@ -16,9 +16,10 @@ TRAIN = TrainConfig(steps=10, batch_size=1, context=2048, compute_dtype="bfloat1
 
 def test_without_recomputation_a_step_executes_what_the_model_needs():
     trace = trace_row(TRAIN, MODEL)
-    attention = 3 * MODEL.num_layers * attention_flops(MODEL, TRAIN, TRAIN.batch_size)
+    attention = 3 * MODEL.num_layers * attention_flops(MODEL, TRAIN.batch_size, TRAIN.context)
+    needed = training_flops(MODEL, TRAIN.batch_size, TRAIN.context)
     # Norm gains are parameters, but no matrix.
-    assert trace.matmul_flops == pytest.approx(useful_flops(MODEL, TRAIN) - attention, rel=1e-4)
+    assert trace.matmul_flops == pytest.approx(needed - attention, rel=1e-4)
     # A fused kernel computes the scores once more on its way back: 2 + 5 products instead of 2 + 4.
     assert trace.attention_flops == pytest.approx(attention * 7 / 6, rel=0.01)
 

@@ -12,7 +12,7 @@ from demiurgic_jax.errors import UserError
 from demiurgic_jax.sharding.mesh import MeshShape
 from demiurgic_jax.training.loop import DivergedError, TrainConfig, train
 from demiurgic_jax.training.losses import LossConfig
-from demiurgic_jax.training.metrics import read_metrics
+from demiurgic_jax.training.metrics import MEASURED, read_metrics
 from demiurgic_jax.training.optimizer import OptimizerConfig
 
 CONFIG = TrainConfig(
@@ -51,7 +51,7 @@ def trainer(model, params, tokenizer, train_set, heldout_set):
             model,
             tokenizer,
             shards,
-            heldout_set,
+            {"heldout": heldout_set},
             folder=folder,
             initial_params=initial_params,
             provenance={"teacher": "tests"},
@@ -64,7 +64,7 @@ def trainer(model, params, tokenizer, train_set, heldout_set):
 
 def lasting(rows):
     """Metrics without the clock's."""
-    return [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in rows]
+    return [{name: value for name, value in row.items() if name not in MEASURED} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,11 @@ def test_metrics_tell_every_step_and_the_held_out_ones(unbroken):
         "accuracy",
         "grad_norm",
         "learning_rate",
+        "perplexity",
         "tokens_per_second",
+        "data_wait_share",
+        "goodput",
+        "host_memory_peak_bytes",
     ):
         assert all(np.isfinite(row[name]) for row in rows[1:])
 
@@ -181,7 +185,7 @@ def test_a_model_smaller_than_the_vocabulary_is_refused(model, params, tokenizer
             replace(model, vocab_size=399),
             tokenizer,
             train_set,
-            heldout_set,
+            {"heldout": heldout_set},
             folder=tmp_path,
             initial_params=lambda: params,
             provenance={},

@@ -50,7 +50,7 @@ try:
         model,
         load_tokenizer(f"{given}/tokenizer"),
         ShardSet(f"{given}/train"),
-        ShardSet(f"{given}/heldout"),
+        {"heldout": ShardSet(f"{given}/heldout")},
         folder=Path(folder),
         initial_params=lambda: init_params(Decoder(model), jax.random.key(0)),
         provenance={"teacher": "tests"},

@@ -1,0 +1,135 @@
+"""A batch as text, with its masks."""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from demiurgic_jax.data.batch import Batch
+from demiurgic_jax.data.loader import Loader
+from demiurgic_jax.data.shards import ShardSet
+from demiurgic_jax.data.tokenizer import Tokenizer, load_tokenizer
+from demiurgic_jax.errors import UserError
+
+STYLES = {"trained": "green", "prompt": "cyan dim"}
+PADDING_STYLE = "bright_black"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where batches come from, and what turns them into text."""
+
+    loader: Loader
+    tokenizer: Tokenizer
+
+
+def gather(options: argparse.Namespace) -> dict[str, Any]:
+    """The rows of a step's batch: documents, each in spans of one kind."""
+    if options.step < 1:
+        raise UserError(f"--step={options.step}: the first step is 1, as in metrics.jsonl")
+    source = of_run(options.path) if (options.path / "config.json").is_file() else of_shards(options)
+    batch, keys = source.loader.batch(options.step - 1), source.loader.rows_in(options.step - 1)
+    size = len(batch.tokens)
+    if options.row is not None and not 0 <= options.row < size:
+        raise UserError(f"--row={options.row}: the batch has the rows 0 to {size - 1}")
+    rows = range(size) if options.row is None else [options.row]
+    return {
+        "path": str(options.path),
+        "step": options.step,
+        "rows": [row_figures(batch, row, keys[row], source.tokenizer) for row in rows],
+    }
+
+
+def of_run(workdir: Path) -> Source:
+    """The batches that a run trains on, by its own config."""
+    train = json.loads((workdir / "config.json").read_text())["config"]["train"]
+    shard_set = ShardSet(workdir / "shards" / "train")
+    return Source(
+        Loader(
+            shard_set,
+            batch_size=train["batch_size"],
+            row_length=train["context"],
+            seed=train["seed"],
+            soft_targets=train["soft_targets"],
+        ),
+        load_tokenizer(workdir / "tokenizer" / "files"),
+    )
+
+
+def of_shards(options: argparse.Namespace) -> Source:
+    """Batches of a shard set by itself."""
+    shard_set = ShardSet(options.path)
+    if options.tokenizer is None:
+        raise UserError(
+            f"{options.path} is a shard set and has no tokenizer inside: give its folder as --tokenizer=DIR"
+        )
+    tokenizer = load_tokenizer(options.tokenizer)
+    shard_set.require_tokenizer(tokenizer)
+    loader = Loader(shard_set, batch_size=options.batch_size, row_length=options.context, seed=options.seed)
+    return Source(loader, tokenizer)
+
+
+def row_figures(batch: Batch, row: int, keys: list[str], tokenizer: Tokenizer) -> dict[str, Any]:
+    """One row: its documents with their spans, and the number of tokens of each kind."""
+    segments = batch.segment_ids[row]
+    documents: list[dict[str, Any]] = []
+    for number, key in enumerate(keys, start=1):
+        columns = np.flatnonzero(segments == number)
+        spans = list(_spans(batch.tokens[row, columns], _trained(batch.loss_weights[row, columns]), tokenizer))
+        documents.append({"key": key, "tokens": len(columns), "spans": spans})
+    spans = [span for document in documents for span in document["spans"]]
+    teacher = batch.teacher_logprobs
+    return {
+        "row": row,
+        "tokens": {kind: sum(span["tokens"] for span in spans if span["kind"] == kind) for kind in STYLES}
+        | {"padding": int(np.count_nonzero(segments == 0))},
+        "teacher_positions": 0 if teacher is None else int(np.count_nonzero(np.isfinite(teacher[row, :, 0]))),
+        "documents": documents,
+    }
+
+
+def _trained(loss_weights: np.ndarray) -> np.ndarray:
+    """Which tokens of a document are learnt: weights stand where a token is predicted, one place before it."""
+    return np.concatenate([[False], loss_weights[:-1] > 0])
+
+
+def _spans(tokens: np.ndarray, trained: np.ndarray, tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
+    bounds = [0, *(np.flatnonzero(np.diff(trained)) + 1).tolist(), len(tokens)]
+    for start, stop in pairwise(bounds):
+        # By bytes: a decoder may drop the blank that a span begins with.
+        content = b"".join(tokenizer.token_bytes(token) for token in tokens[start:stop].tolist())
+        kind = "trained" if trained[start] else "prompt"
+        yield {"kind": kind, "tokens": stop - start, "text": content.decode(errors="replace")}
+
+
+def render(figures: Mapping[str, Any], console: Console) -> None:
+    """Text in colours; without them, what is trained on stands in «…»."""
+    plain = console.no_color or console.color_system is None
+    legend = Text(f"{figures['path']}, step {figures['step']}: ")
+    for kind, style in STYLES.items():
+        legend.append("«trained» " if plain and kind == "trained" else f"{kind} ", "" if plain else style)
+    console.print(legend)
+    for row in figures["rows"]:
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in row["tokens"].items())
+        teacher = f", {row['teacher_positions']:,} with a teacher" if row["teacher_positions"] else ""
+        console.rule(f"row {row['row']}, {len(row['documents'])} document(s): {counts}{teacher}", characters="═")
+        for number, document in enumerate(row["documents"], start=1):
+            console.rule(f"document {number}: {document['key']}, {document['tokens']:,} tokens", align="left")
+            console.print(_document_text(document, plain), soft_wrap=True)
+        if padding := row["tokens"]["padding"]:
+            console.print(Text(f"[{padding:,} padding]", "" if plain else PADDING_STYLE))
+
+
+def _document_text(document: Mapping[str, Any], plain: bool) -> Text:
+    text = Text()
+    for span in document["spans"]:
+        marked = f"«{span['text']}»" if plain and span["kind"] == "trained" else span["text"]
+        text.append(marked, "" if plain else STYLES[span["kind"]])
+    return text
