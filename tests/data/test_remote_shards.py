@@ -96,3 +96,31 @@ def test_a_store_that_refuses_is_named(address, monkeypatch):
         UserError, match=rf"{address} cannot be read \({address} does not answer \(RefusedError: no cred"
     ):
         ShardSet(address)
+
+
+def test_a_set_in_s3_is_read_through_its_own_client(shard_set, monkeypatch):
+    pytest.importorskip("s3fs", reason="s3fs is not installed (extra [cloud])")
+    moto = pytest.importorskip("moto.server", reason="there is no S3 to ask: pip install 'moto[server,s3]'")
+    server = moto.ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    try:
+        store = fsspec.filesystem("s3")
+        store.mkdir("bucket")
+        store.put(str(shard_set.folder), "bucket/shards", recursive=True)
+        remote = ShardSet("s3://bucket/shards")
+        assert remote.fingerprint == shard_set.fingerprint
+        remote.verify()
+        here, there = (Loader(each, batch_size=4, row_length=48, seed=0) for each in (shard_set, remote))
+        for workers in (0, 1):
+            with there.batches(2, workers=workers) as batches:
+                np.testing.assert_array_equal(next(batches)[1].tokens, here.batch(2).tokens)
+        with pytest.raises(UserError, match="shard folder s3://bucket/nothing is empty or missing"):
+            ShardSet("s3://bucket/nothing")
+        with pytest.raises(UserError, match="s3://no-such-bucket"):
+            ShardSet("s3://no-such-bucket/shards")
+    finally:
+        server.stop()
