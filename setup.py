@@ -17,6 +17,7 @@ CORE = [
     "numpy>=2.1,<3",
     "absl-py>=2.3,<3",
     "etils[epath]>=1.13,<2",
+    "fsspec>=2024.2",  # etils brings it too; shards are read through it wherever they are
     "google-crc32c>=1.7,<2",
     "protobuf>=6.31,<8",
     "rich>=14,<16",
@@ -28,6 +29,7 @@ EXTRAS = {
     "serve": ["starlette>=0.48,<2", "uvicorn>=0.37,<1"],
     "gguf": ["gguf>=0.17.1,<0.20"],
     "tfds": ["tensorflow-cpu>=2.20", "tensorflow-datasets>=4.9.9", "tensorboard>=2.20"],
+    "cloud": ["gcsfs>=2024.2", "s3fs>=2024.2"],  # shards at gs:// and s3://
     "tpu": ["jax[tpu]"],
     "gpu": ["jax[cuda12]"],
     "test": [

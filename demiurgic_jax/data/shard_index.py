@@ -17,6 +17,7 @@ from demiurgic_jax.data.records import masked_crc32c
 from demiurgic_jax.errors import UserError
 
 MAGIC = b"DMGIDX\x00\x01"
+INDEX_SUFFIX = ".index"
 
 
 @dataclass
@@ -58,7 +59,7 @@ class ShardIndex:
 
 
 def index_path(shard: Path) -> Path:
-    return shard.with_name(shard.name + ".index")
+    return shard.with_name(shard.name + INDEX_SUFFIX)
 
 
 def write_index(shard: Path, index: ShardIndex) -> None:
@@ -77,15 +78,11 @@ def write_index(shard: Path, index: ShardIndex) -> None:
         file.write(body + struct.pack("<I", masked_crc32c(body)))
 
 
-def read_index(shard: Path, mend: str) -> ShardIndex:
-    """Raises UserError, which ends with `mend`, when the index of `shard` is missing or damaged."""
-    path = index_path(shard)
-    if not path.is_file():
-        raise UserError(f"{path} is missing; {mend}")
-    content = path.read_bytes()
+def parse_index(content: bytes, where: str, mend: str) -> ShardIndex:
+    """The index that `content` is. Raises UserError, which names `where` and ends with `mend`, when it is damaged."""
     body = content[:-4]
     if not content.startswith(MAGIC) or struct.pack("<I", masked_crc32c(body)) != content[-4:]:
-        raise UserError(f"{path} is damaged (its checksum fails); {mend}")
+        raise UserError(f"{where} is damaged (its checksum fails); {mend}")
     (summary_bytes,) = struct.unpack_from("<I", body, len(MAGIC))
     at = len(MAGIC) + 4
     summary = ShardSummary(**json.loads(body[at : at + summary_bytes]))
@@ -94,3 +91,11 @@ def read_index(shard: Path, mend: str) -> ShardIndex:
     offsets = np.frombuffer(body, "<u8", records + 1, at + 8)
     lengths = np.frombuffer(body, "<u4", records, at + 8 + offsets.nbytes)
     return ShardIndex(summary, offsets, lengths)
+
+
+def read_index(shard: Path, mend: str) -> ShardIndex:
+    """Raises UserError, which ends with `mend`, when the index of `shard` is missing or damaged."""
+    path = index_path(shard)
+    if not path.is_file():
+        raise UserError(f"{path} is missing; {mend}")
+    return parse_index(path.read_bytes(), str(path), mend)

@@ -17,13 +17,23 @@ import numpy as np
 
 from demiurgic_jax.data.document import Document, check_document, document_from_record, document_to_record, token_dtype
 from demiurgic_jax.data.files import TEMPORARY_SUFFIX, replacing
+from demiurgic_jax.data.folder import open_folder
 from demiurgic_jax.data.records import CorruptRecordError, frame, unframe
-from demiurgic_jax.data.shard_index import ShardIndex, ShardSummary, index_path, read_index, write_index
+from demiurgic_jax.data.shard_index import (
+    INDEX_SUFFIX,
+    ShardIndex,
+    ShardSummary,
+    index_path,
+    parse_index,
+    read_index,
+    write_index,
+)
 from demiurgic_jax.data.tfds_files import DATASET, FILE_FORMAT, SPLIT, tfds_files
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
 
 FORMAT_VERSION = 1
+VERIFIED_AT_ONCE = 1 << 24  # bytes
 MANIFEST = "manifest.json"
 STEM = f"{DATASET}-{SPLIT}.{FILE_FORMAT}-"
 
@@ -115,7 +125,7 @@ class ShardSetWriter:
 
     def _remove_leftovers(self, kept: set[str]) -> None:
         for path in self.folder.glob(f"{STEM}*"):
-            if path.name.removesuffix(".index") not in kept or path.name.endswith(TEMPORARY_SUFFIX):
+            if path.name.removesuffix(INDEX_SUFFIX) not in kept or path.name.endswith(TEMPORARY_SUFFIX):
                 path.unlink()
 
 
@@ -140,38 +150,69 @@ class ShardSet:
     """A finished shard set, open for reading. Documents are numbered 0..len-1 over the shards in order."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Checks the manifest, every index and every shard's size; records are checked as they are read.
+        """`folder` is a local path or an address that fsspec reads (gs://, s3://, …).
 
+        Checks the manifest, every index and every shard's size; records are checked as they are read.
         Raises UserError naming the file that is missing, damaged or cut short.
         """
-        self.folder = Path(folder)
-        self.manifest = _read_manifest(self.folder)
+        self.folder = folder if "://" in str(folder) else Path(folder)
+        self._storage = open_folder(folder)
+        try:
+            sizes = self._storage.sizes()
+            self.manifest = self._read_manifest(sizes)
+            entries = self.manifest["shards"]
+            self._names = [entry["file"] for entry in entries]
+            indexes = self._read_indexes(sizes)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be read ({error}); look after that and run again") from error
+        for entry, index in zip(entries, indexes, strict=True):
+            self._check_size(entry, index, sizes[entry["file"]])
         self._ids = np.dtype(self.manifest["token_dtype"]).newbyteorder("<")
-        self._paths = [self.folder / entry["file"] for entry in self.manifest["shards"]]
-        indexes = [
-            self._checked_index(path, entry) for path, entry in zip(self._paths, self.manifest["shards"], strict=True)
-        ]
         self._offsets = [index.offsets for index in indexes]
         self._first = np.cumsum([0] + [len(index.lengths) for index in indexes])
-        self.lengths = np.concatenate([index.lengths for index in indexes]).astype(np.int32)  # tokens, [N]
+        self.lengths = np.concatenate([index.lengths for index in indexes]).view(np.int32)  # tokens, [N]
 
-    def _checked_index(self, path: Path, entry: Mapping[str, Any]) -> ShardIndex:
-        mend = _mend(self.folder)
-        index = read_index(path, mend)
-        if _sha256(index_path(path)) != entry["index_sha256"]:
-            raise UserError(f"{index_path(path)} is not the one that {MANIFEST} describes; {mend}")
-        if not path.is_file():
-            raise UserError(f"{path} is missing; {mend}")
-        size = path.stat().st_size
+    def _read_manifest(self, sizes: Mapping[str, int]) -> dict[str, Any]:
+        if not sizes:
+            raise UserError(f"shard folder {self.folder} is empty or missing; make the shards first")
+        if MANIFEST not in sizes:
+            raise UserError(f"{self.folder} is no finished shard set ({MANIFEST} is missing); make the shards first")
+        return _parse_manifest(self._storage.read([MANIFEST])[0], self.path(MANIFEST), self._mend)
+
+    def _read_indexes(self, sizes: Mapping[str, int]) -> list[ShardIndex]:
+        names = [name + INDEX_SUFFIX for name in self._names]
+        for name in (*names, *self._names):
+            if name not in sizes:
+                raise UserError(f"{self.path(name)} is missing; {self._mend}")
+        indexes = []
+        for name, content, entry in zip(names, self._storage.read(names), self.manifest["shards"], strict=True):
+            indexes.append(parse_index(content, self.path(name), self._mend))
+            if hashlib.sha256(content).hexdigest() != entry["index_sha256"]:
+                raise UserError(f"{self.path(name)} is not the one that {MANIFEST} describes; {self._mend}")
+        return indexes
+
+    def _check_size(self, entry: Mapping[str, Any], index: ShardIndex, size: int) -> None:
+        path = self.path(entry["file"])
         if size < entry["bytes"]:
             record = int(np.searchsorted(index.offsets, size, side="right")) - 1
-            raise UserError(f"{path} is cut short at record {record} ({size} bytes of {entry['bytes']}); {mend}")
+            raise UserError(f"{path} is cut short at record {record} ({size} bytes of {entry['bytes']}); {self._mend}")
         if size > entry["bytes"]:
-            raise UserError(f"{path} has {size - entry['bytes']} bytes too many behind its last record; {mend}")
-        return index
+            raise UserError(f"{path} has {size - entry['bytes']} bytes too many behind its last record; {self._mend}")
+
+    @property
+    def _mend(self) -> str:
+        return _mend(self.folder)
+
+    def path(self, name: str) -> str:
+        """Where the file `name` of this folder is."""
+        return f"{self.folder}/{name}"
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def __reduce__(self) -> tuple[type["ShardSet"], tuple[str | Path]]:
+        """Another process opens the folder by itself."""
+        return ShardSet, (self.folder,)
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -192,31 +233,32 @@ class ShardSet:
             )
 
     def read(self, document: int) -> Document:
-        """One document: one seek, checksums verified. Raises UserError naming the shard and record."""
+        """One document: one read of its bytes, checksums verified. Raises UserError naming the shard and record."""
         if not 0 <= document < len(self):
             raise IndexError(f"document {document} of {len(self)}")
         shard = int(np.searchsorted(self._first, document, side="right")) - 1
         record = document - int(self._first[shard])
-        start, stop = (int(offset) for offset in self._offsets[shard][record : record + 2])
-        path = self._paths[shard]
+        start, stop = self._offsets[shard][record : record + 2].tolist()
         try:
-            with path.open("rb") as file:
-                file.seek(start)
-                data = unframe(file.read(stop - start))
+            data = unframe(self._storage.read_range(self._names[shard], start, stop))
         except (CorruptRecordError, OSError) as error:
-            raise UserError(f"{path}: record {record} {error}; {_mend(self.folder)}") from error
+            raise UserError(f"{self.path(self._names[shard])}: record {record} {error}; {self._mend}") from error
         return document_from_record(data, self._ids)
 
     def verify(self) -> None:
         """Reads everything: every record's checksums, then each shard's SHA-256 against the manifest."""
         for document in range(len(self)):
             self.read(document)
-        for path, entry in zip(self._paths, self.manifest["shards"], strict=True):
-            if _sha256(path) != entry["sha256"]:
-                raise UserError(f"{path} is not the shard that {MANIFEST} describes; {_mend(self.folder)}")
+        for entry in self.manifest["shards"]:
+            digest = hashlib.sha256()
+            for start in range(0, entry["bytes"], VERIFIED_AT_ONCE):
+                digest.update(self._storage.read_range(entry["file"], start, start + VERIFIED_AT_ONCE))
+            if digest.hexdigest() != entry["sha256"]:
+                path = self.path(entry["file"])
+                raise UserError(f"{path} is not the shard that {MANIFEST} describes; {self._mend}")
 
 
-def _mend(folder: Path) -> str:
+def _mend(folder: str | Path) -> str:
     return f"delete {folder} and make the shards again"
 
 
@@ -258,19 +300,15 @@ def _totals(summaries: Sequence[ShardSummary]) -> dict[str, Any]:
     return {name: value for name, value in asdict(total).items() if name != "origin" and not name.startswith("shard_")}
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise UserError(f"{folder} is no finished shard set ({MANIFEST} is missing); make the shards first")
-    content = path.read_bytes()
+def _parse_manifest(content: bytes, where: str, mend: str) -> dict[str, Any]:
     try:
         manifest = json.loads(content)
         checksum = manifest.pop("checksum")
     except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error}); {_mend(folder)}") from error
+        raise UserError(f"{where} is damaged ({error}); {mend}") from error
     whole = {**manifest, "checksum": checksum}
     if _canonical(whole) != content or hashlib.sha256(_canonical(manifest)).hexdigest() != checksum:
-        raise UserError(f"{path} is damaged (its checksum fails); {_mend(folder)}")
+        raise UserError(f"{where} is damaged (its checksum fails); {mend}")
     if manifest["format"] != FORMAT_VERSION:
-        raise UserError(f"{path} has format {manifest['format']}, this version reads {FORMAT_VERSION}; {_mend(folder)}")
+        raise UserError(f"{where} has format {manifest['format']}, this version reads {FORMAT_VERSION}; {mend}")
     return whole

@@ -1,15 +1,13 @@
 import threading
 import time
-from collections import deque
-from itertools import islice
 
 import numpy as np
 import pytest
-from data_samples import flipped, random_documents
+from data_samples import random_documents
 
 from demiurgic_jax.data.batch import Batch
 from demiurgic_jax.data.loader import Loader
-from demiurgic_jax.data.order import permutation
+from demiurgic_jax.data.packing import PACKINGS, PackingPlan
 from demiurgic_jax.data.shards import ShardSet, write_shards
 from demiurgic_jax.errors import UserError
 
@@ -19,6 +17,11 @@ ROW_LENGTH = 48  # shorter than most documents, so that they are cut
 @pytest.fixture
 def loader(shard_set) -> Loader:
     return Loader(shard_set, batch_size=8, row_length=ROW_LENGTH, seed=3, soft_targets=6)
+
+
+@pytest.fixture
+def plan(loader) -> PackingPlan:
+    return loader.sources[0].plan
 
 
 def assert_same_batch(one: Batch, other: Batch) -> None:
@@ -31,37 +34,9 @@ def joined(batches: list[Batch]) -> Batch:
     return Batch(*(np.concatenate(arrays) for arrays in zip(*batches, strict=True)))
 
 
-def test_permutation_is_this_one_for_ever():
-    # Written down so that no change of a library, nor of this code, moves a run that resumes.
-    assert permutation(0, 0, 10).tolist() == [6, 7, 1, 2, 9, 0, 5, 8, 3, 4]
-    assert permutation(7, 2, 10).tolist() == [1, 0, 9, 5, 2, 3, 4, 7, 8, 6]
-
-
-def test_permutation_ranks_splitmix64_hashes():
-    mask, golden = 2**64 - 1, 0x9E3779B97F4A7C15
-
-    def mixed(x: int) -> int:
-        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & mask
-        x = (x ^ x >> 27) * 0x94D049BB133111EB & mask
-        return x ^ x >> 31
-
-    for seed, epoch in [(0, 0), (123456789, 41), (2**63, 3)]:
-        key = mixed(mixed((seed + golden) & mask) + epoch * golden & mask)
-        hashes = [mixed(key + (i + 1) * golden & mask) for i in range(30)]
-        assert permutation(seed, epoch, 30).tolist() == sorted(range(30), key=hashes.__getitem__)
-
-
-def test_permutations_differ_by_seed_and_epoch_and_are_even():
-    seen = {tuple(permutation(seed, epoch, 50)) for seed in range(5) for epoch in range(5)}
-    assert len(seen) == 25
-    assert all(sorted(order) == list(range(50)) for order in seen)
-    first = [permutation(seed, 0, 4)[0] for seed in range(4000)]
-    assert np.bincount(first).min() > 880
-
-
 def test_batch_is_the_same_after_a_restart_at_any_step(loader, shard_set):
     again = Loader(ShardSet(shard_set.folder), batch_size=8, row_length=ROW_LENGTH, seed=3, soft_targets=6)
-    for step in (0, 1, loader.steps_per_epoch - 1, loader.steps_per_epoch, 3 * loader.steps_per_epoch + 2):
+    for step in (0, 1, loader.num_rows // 8, 3 * loader.num_rows + 2, 10**9):
         assert_same_batch(again.batch(step), loader.batch(step))
     assert not np.array_equal(
         Loader(shard_set, batch_size=8, row_length=ROW_LENGTH, seed=4).batch(0).tokens, loader.batch(0).tokens
@@ -70,26 +45,32 @@ def test_batch_is_the_same_after_a_restart_at_any_step(loader, shard_set):
 
 @pytest.mark.parametrize("process_count", [1, 2, 4, 8])
 def test_processes_share_one_global_batch(loader, process_count):
-    for step in (0, loader.steps_per_epoch + 1):
+    for step in (0, loader.num_rows // 8, 1000):
         parts = [loader.batch(step, process, process_count) for process in range(process_count)]
         assert parts[0].tokens.shape == (8 // process_count, ROW_LENGTH)
         assert_same_batch(joined(parts), loader.batch(step))
 
 
-def test_an_epoch_takes_no_row_twice(loader):
-    rows = [row.tobytes() for step in range(loader.steps_per_epoch) for row in loader.batch(step).tokens]
-    assert len(set(rows)) == len(rows) == loader.steps_per_epoch * 8
-    assert set(rows) <= {loader.row(row).tokens[0].tobytes() for row in range(loader.plan.num_rows)}
+def test_every_epoch_takes_every_row_once_also_where_a_batch_lies_in_two_epochs(loader):
+    num_rows = loader.num_rows
+    assert num_rows % 8
+    stream = [row.tobytes() for step in range(-(-3 * num_rows // 8)) for row in loader.batch(step).tokens]
+    whole = sorted(row.tobytes() for batch in loader.all_rows(8) for row in batch.tokens[batch.segment_ids[:, 0] > 0])
+    epochs = [stream[epoch * num_rows : (epoch + 1) * num_rows] for epoch in range(3)]
+    assert len(set(whole)) == num_rows
+    assert [sorted(epoch) for epoch in epochs] == [whole] * 3
+    assert epochs[0] != epochs[1] != epochs[2]
 
 
-def test_no_token_is_lost_or_doubled(loader, documents):
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_no_token_is_lost_or_doubled(shard_set, documents, packing):
     """Put the pieces of every row together again: tokens, and every learnable target once with its weight."""
     tokens = [np.full(len(document.tokens), -1) for document in documents]
     weights = [np.full(len(document.tokens), -1.0) for document in documents]
-    for row in range(loader.plan.num_rows):
-        batch = loader.row(row)
+    loader = Loader(shard_set, batch_size=8, row_length=ROW_LENGTH, seed=3, packing=packing)
+    for row, batch in enumerate(loader.all_rows(1)):
         column = 0
-        for segment, (document, start, stop) in enumerate(loader.plan.pieces(row), start=1):
+        for segment, (document, start, stop) in enumerate(loader.sources[0].plan.pieces(row), start=1):
             here = slice(column, column + stop - start)
             assert (batch.segment_ids[0, here] == segment).all()
             assert batch.positions[0, here].tolist() == list(range(stop - start))
@@ -109,12 +90,11 @@ def test_no_token_is_lost_or_doubled(loader, documents):
         np.testing.assert_array_equal(weight[1:], mask[1:])
 
 
-def test_soft_targets_stand_beside_the_targets_they_describe(loader, documents):
+def test_soft_targets_stand_beside_the_targets_they_describe(loader, plan, documents):
     described = 0
-    for row in range(loader.plan.num_rows):
-        batch = loader.row(row)
+    for row, batch in enumerate(loader.all_rows(1)):
         column = 0
-        for document, start, stop in loader.plan.pieces(row):
+        for document, start, stop in plan.pieces(row):
             last = len(documents[document].tokens) - 1
             for s in range(start, stop):
                 soft, at = documents[document].soft_targets, column + s - start
@@ -137,10 +117,10 @@ def test_fewer_soft_targets_are_the_likeliest(loader, shard_set):
     np.testing.assert_array_equal(none.tokens, loader.batch(1).tokens)
 
 
-@pytest.mark.parametrize("threads", [1, 4])
-def test_prefetched_batches_are_those_of_their_steps(loader, threads):
-    start = loader.steps_per_epoch - 2
-    with loader.batches(start, process_index=1, process_count=2, threads=threads) as batches:
+@pytest.mark.parametrize(("threads", "workers"), [(1, 0), (4, 0), (1, 2)])
+def test_prefetched_batches_are_those_of_their_steps(loader, threads, workers):
+    start = loader.num_rows // 8 - 2
+    with loader.batches(start, process_index=1, process_count=2, threads=threads, workers=workers) as batches:
         for expected in range(start, start + 5):
             step, batch = next(batches)
             assert step == expected
@@ -163,11 +143,9 @@ def test_all_rows_gives_every_row_once_and_fills_up_with_nothing(loader):
     batches = list(loader.all_rows(9))
     assert {batch.tokens.shape for batch in batches} == {(9, ROW_LENGTH)}
     together = joined(batches)
-    num_rows = loader.plan.num_rows
+    num_rows = loader.num_rows
     assert num_rows % 9
-    assert_same_batch(
-        Batch(*(array[:num_rows] for array in together)), joined([loader.row(row) for row in range(num_rows)])
-    )
+    assert_same_batch(Batch(*(array[:num_rows] for array in together)), joined(list(loader.all_rows(1))))
     assert not together.loss_weights[num_rows:].any()
     assert not together.segment_ids[num_rows:].any()
 
@@ -185,17 +163,15 @@ def test_rows_in_names_the_documents_of_a_step(loader, documents):
         assert set(row.tolist()) - {0} <= set(np.concatenate([by_key[key].tokens for key in keys]).tolist())
 
 
-def test_a_flipped_bit_stops_the_reading_by_file_and_record(loader, shard_set):
-    path = shard_set.folder / shard_set.manifest["shards"][0]["file"]
-    path.write_bytes(flipped(path.read_bytes(), 4003))
-    complaint = rf"{path.name}: record \d+ fails the checksum"
-    with loader.batches() as batches, pytest.raises(UserError, match=complaint):
-        deque(islice(batches, loader.steps_per_epoch), maxlen=0)
-
-
 def test_less_than_one_batch_is_refused(shard_set):
     with pytest.raises(UserError, match="fewer than one batch of 4000"):
         Loader(shard_set, batch_size=4000, row_length=ROW_LENGTH, seed=0)
+
+
+def test_a_set_without_documents_is_refused(tokenizer, tmp_path):
+    shard_set = write_shards(tmp_path, [], tokenizer=tokenizer, num_shards=1, provenance={})
+    with pytest.raises(UserError, match=f"{tmp_path} holds no document"):
+        Loader(shard_set, batch_size=1, row_length=ROW_LENGTH, seed=0)
 
 
 def test_soft_targets_that_are_not_there_are_refused(tokenizer, tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from data_samples import flipped, random_documents, standard_library_text
+from data_samples import random_documents, standard_library_text
 
 from demiurgic_jax.data.document import Document
 from demiurgic_jax.data.sentencepiece_tokenizer import train_sentencepiece
@@ -114,36 +114,6 @@ def test_the_wrong_tokenizer_is_refused_by_both_names(shard_set, tokenizer):
     assert other.fingerprint in str(refusal.value)
 
 
-@pytest.mark.parametrize("part", range(12))
-def test_a_flipped_bit_in_a_shard_is_refused_by_file_and_record(shard_set, part):
-    path = shard_set.folder / shard_set.manifest["shards"][2]["file"]
-    content = path.read_bytes()
-    bit = part * 8 * len(content) // 12 + part
-    path.write_bytes(flipped(content, bit))
-    damaged = ShardSet(shard_set.folder)  # its size is right: only reading shows
-    refused = []
-    for i in range(len(damaged)):
-        try:
-            damaged.read(i)
-        except UserError as error:
-            refused.append((i, str(error)))
-    ((document, message),) = refused
-    assert message.startswith(f"{path}: record {document - 30} fails the checksum")
-    assert f"delete {shard_set.folder} and make the shards again" in message
-    with pytest.raises(UserError, match="fails the checksum"):
-        damaged.verify()
-
-
-@pytest.mark.parametrize("name", ["manifest.json", "documents-train.tfrecord-00001-of-00004.index"])
-def test_a_flipped_bit_in_manifest_or_index_is_refused_on_opening(shard_set, name):
-    path = shard_set.folder / name
-    content = path.read_bytes()
-    for bit in np.random.default_rng(0).integers(0, 8 * len(content), 150).tolist():
-        path.write_bytes(flipped(content, bit))
-        with pytest.raises(UserError, match=name.replace(".", r"\.") + " is damaged"):
-            ShardSet(shard_set.folder)
-
-
 def test_a_truncated_shard_is_refused_by_the_record_that_is_cut(shard_set):
     path = shard_set.folder / shard_set.manifest["shards"][1]["file"]
     with path.open("r+b") as file:
@@ -166,6 +136,15 @@ def test_an_index_of_another_set_is_refused(shard_set, tokenizer, tmp_path):
     (shard_set.folder / name).write_bytes((other.folder / name).read_bytes())
     with pytest.raises(UserError, match=r"\.index is not the one that manifest\.json describes"):
         ShardSet(shard_set.folder)
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_an_empty_or_missing_folder_is_refused(tmp_path, made):
+    folder = tmp_path / "shards"
+    if made:
+        folder.mkdir()
+    with pytest.raises(UserError, match=f"shard folder {folder} is empty or missing; make the shards first"):
+        ShardSet(folder)
 
 
 def test_an_unfinished_set_is_refused(tokenizer, documents, tmp_path):
@@ -216,7 +195,8 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(tokenizer, documents, tmp
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     command = [sys.executable, "-c", WRITE_BEYOND_LIMIT, str(tmp_path / "s"), str(tmp_path / "tokenizer")]
-    environment = {"PYTHONPATH": ":".join(sys.path)}
+    # The limit would also cut compiled modules short, for every process after this one.
+    environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
     run = subprocess.run(command, capture_output=True, text=True, preexec_fn=no_larger_files, env=environment)
     assert run.returncode == 1
     assert "could not be written (File too large); make room" in run.stderr
