@@ -8,7 +8,7 @@ Shape suffixes: B batch, S sequence, T cache length, H heads, K kv heads, D head
 V vocab, L layers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -78,13 +78,17 @@ alone_in_backward.defvjp(lambda x: (x, None), lambda _, gradient: (jax.lax.optim
 
 
 class Decoder(nn.Module):
-    """Parameters in, activations out: `init` and `apply` are pure functions of them."""
+    """Parameters in, activations out: `init` and `apply` are pure functions of them.
+
+    `project(einsum string, activations, weight)` is the product with each weight of a layer.
+    """
 
     config: ModelConfig
     compute_dtype: Any = jnp.float32
     remat: str = "none"
     scan_layers: bool = True
     layout: Layout = ONE_DEVICE
+    project: Callable[[str, jax.Array, jax.Array], jax.Array] = jnp.einsum
 
     def setup(self) -> None:
         if self.remat not in REMAT_POLICIES:
@@ -156,9 +160,9 @@ class Decoder(nn.Module):
         head_axes = ("batch", "sequence", "act_heads", "head_dim")
 
         h_BSE = rms_norm(x_BSE, weights["attention_norm"], c.norm_eps)
-        q_BSHD = jnp.einsum("bse,ehd->bshd", h_BSE, w["wq"])
-        k_BSKD = jnp.einsum("bse,ekd->bskd", h_BSE, w["wk"])
-        v_BSKD = jnp.einsum("bse,ekd->bskd", h_BSE, w["wv"])
+        q_BSHD = self.project("bse,ehd->bshd", h_BSE, w["wq"])
+        k_BSKD = self.project("bse,ekd->bskd", h_BSE, w["wk"])
+        v_BSKD = self.project("bse,ekd->bskd", h_BSE, w["wv"])
         if c.qkv_bias:
             q_BSHD, k_BSKD, v_BSKD = q_BSHD + w["bq"], k_BSKD + w["bk"], v_BSKD + w["bv"]
         if c.qk_norm:
@@ -178,14 +182,14 @@ class Decoder(nn.Module):
             )
             k_BTKD, v_BTKD = (x[index].astype(self.compute_dtype) for x in cache)
             mixed_BSHD = cached_attention(q_BSHD, k_BTKD, v_BTKD, positions_BS)
-        x_BSE = x_BSE + checkpoint_name(jnp.einsum("bshd,hde->bse", mixed_BSHD, w["wo"]), "attention_output")
+        x_BSE = x_BSE + checkpoint_name(self.project("bshd,hde->bse", mixed_BSHD, w["wo"]), "attention_output")
         x_BSE = self.layout.constrain(x_BSE, residual_axes)
 
         h_BSE = rms_norm(x_BSE, weights["mlp_norm"], c.norm_eps)
-        gate_BSF = alone_in_backward(jnp.einsum("bse,ef->bsf", h_BSE, w["w_gate"]))
-        up_BSF = alone_in_backward(jnp.einsum("bse,ef->bsf", h_BSE, w["w_up"]))
+        gate_BSF = alone_in_backward(self.project("bse,ef->bsf", h_BSE, w["w_gate"]))
+        up_BSF = alone_in_backward(self.project("bse,ef->bsf", h_BSE, w["w_up"]))
         h_BSF = self.layout.constrain(jax.nn.silu(gate_BSF) * up_BSF, ("batch", "sequence", "act_mlp"))
-        x_BSE = x_BSE + jnp.einsum("bsf,fe->bse", h_BSF, w["w_down"])
+        x_BSE = x_BSE + self.project("bsf,fe->bse", h_BSF, w["w_down"])
         return self.layout.constrain(x_BSE, residual_axes), cache
 
     def unembed(self, hidden: jax.Array) -> jax.Array:
