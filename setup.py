@@ -27,6 +27,7 @@ CORE = [
 
 EXTRAS = {
     "serve": ["starlette>=0.48,<2", "uvicorn>=0.37,<1"],
+    "quantized": ["qwix>=0.1.8,<0.2"],  # train.quantized_matmuls
     "gguf": ["gguf>=0.17.1,<0.20"],
     "tfds": ["tensorflow-cpu>=2.20", "tensorflow-datasets>=4.9.9", "tensorboard>=2.20"],
     "cloud": ["gcsfs>=2024.2", "s3fs>=2024.2"],  # shards at gs:// and s3://
@@ -37,6 +38,7 @@ EXTRAS = {
         "pytest-xdist>=3.8,<4",
         "hypothesis>=6.140,<7",
         "jaxtyping>=0.3.3,<0.4",
+        "qwix>=0.1.8,<0.2",
         "openai>=2,<4",
         "ruff==0.17.6",
         "mypy>=1.18,<3",

@@ -99,6 +99,7 @@ class Decoder(nn.Module):
 
     `remat` names what a backward pass finds already computed. The weights of the last `gathered_once` layers stay whole
     from their forward to their backward pass, which follows soon; all others are gathered for each.
+    `project(einsum string, activations, weight)` is the product with each weight of a layer.
     """
 
     config: ModelConfig
@@ -107,6 +108,7 @@ class Decoder(nn.Module):
     scan_layers: bool = True
     gathered_once: int = 1
     layout: Layout = ONE_DEVICE
+    project: Callable[[str, jax.Array, jax.Array], jax.Array] = jnp.einsum
 
     def setup(self) -> None:
         if self.remat not in REMAT_POLICIES:
@@ -200,9 +202,9 @@ class Decoder(nn.Module):
 
         h_BSE = rms_norm(x_BSE, weights["attention_norm"], c.norm_eps)
         # Finished before they are rotated: a TPU's matmul with the rotation fused into it takes twice as long.
-        q_BSHD = jax.lax.optimization_barrier(jnp.einsum("bse,ehd->bshd", h_BSE, w["wq"]))
-        k_BSKD = jax.lax.optimization_barrier(jnp.einsum("bse,ekd->bskd", h_BSE, w["wk"]))
-        v_BSKD = jnp.einsum("bse,ekd->bskd", h_BSE, w["wv"])
+        q_BSHD = jax.lax.optimization_barrier(self.project("bse,ehd->bshd", h_BSE, w["wq"]))
+        k_BSKD = jax.lax.optimization_barrier(self.project("bse,ekd->bskd", h_BSE, w["wk"]))
+        v_BSKD = self.project("bse,ekd->bskd", h_BSE, w["wv"])
         if c.qkv_bias:
             q_BSHD, k_BSKD, v_BSKD = q_BSHD + w["bq"], k_BSKD + w["bk"], v_BSKD + w["bv"]
         if c.qk_norm:
@@ -222,14 +224,14 @@ class Decoder(nn.Module):
             )
             k_BTKD, v_BTKD = (x[index].astype(self.compute_dtype) for x in cache)
             mixed_BSHD = cached_attention(q_BSHD, k_BTKD, v_BTKD, positions_BS)
-        x_BSE = x_BSE + checkpoint_name(jnp.einsum("bshd,hde->bse", mixed_BSHD, w["wo"]), "attention_output")
+        x_BSE = x_BSE + checkpoint_name(self.project("bshd,hde->bse", mixed_BSHD, w["wo"]), "attention_output")
         x_BSE = self.layout.constrain(x_BSE, residual_axes)
 
         h_BSE = rms_norm(x_BSE, weights["mlp_norm"], c.norm_eps)
-        gate_BSF = checkpoint_name(alone_in_backward(jnp.einsum("bse,ef->bsf", h_BSE, w["w_gate"])), "gate")
-        up_BSF = checkpoint_name(alone_in_backward(jnp.einsum("bse,ef->bsf", h_BSE, w["w_up"])), "up")
+        gate_BSF = checkpoint_name(alone_in_backward(self.project("bse,ef->bsf", h_BSE, w["w_gate"])), "gate")
+        up_BSF = checkpoint_name(alone_in_backward(self.project("bse,ef->bsf", h_BSE, w["w_up"])), "up")
         h_BSF = self.layout.constrain(jax.nn.silu(gate_BSF) * up_BSF, ("batch", "sequence", "act_mlp"))
-        x_BSE = x_BSE + jnp.einsum("bsf,fe->bse", h_BSF, w["w_down"])
+        x_BSE = x_BSE + self.project("bsf,fe->bse", h_BSF, w["w_down"])
         return self.layout.constrain(x_BSE, residual_axes), cache
 
     def unembed(self, hidden: jax.Array) -> jax.Array:

@@ -25,6 +25,7 @@ from demiurgic_jax.sharding.mesh import make_mesh
 from demiurgic_jax.sharding.rules import batch_sharding
 from demiurgic_jax.training.loop import COMPUTE_DTYPES, TrainConfig
 from demiurgic_jax.training.optimizer import make_optimizer
+from demiurgic_jax.training.quantization import weight_product
 from demiurgic_jax.training.state import TrainState, abstract_state
 from demiurgic_jax.training.step import Batch, make_train_step, require_divisible
 
@@ -95,6 +96,7 @@ def make_step(train: TrainConfig, model: ModelConfig, devices: list[jax.Device])
         remat=train.remat,
         scan_layers=train.scan_layers,
         layout=layout_on(mesh),
+        project=weight_product(train.quantized_matmuls),
     )
     optimizer = make_optimizer(train.optimizer, train.steps)
     state = abstract_state(model, optimizer, mesh)

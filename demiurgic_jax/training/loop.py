@@ -34,6 +34,7 @@ from demiurgic_jax.training.meter import Meter
 from demiurgic_jax.training.metrics import MetricLog, MetricsConfig, parameter_overview, perplexity
 from demiurgic_jax.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
 from demiurgic_jax.training.profiling import ProfileWindow, traced
+from demiurgic_jax.training.quantization import QUANTIZED_MATMULS, weight_product
 from demiurgic_jax.training.state import TrainState, abstract_state, new_state, restored_state, to_save
 from demiurgic_jax.training.step import make_eval_step, make_train_step, require_divisible
 
@@ -43,7 +44,8 @@ COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 @dataclass(frozen=True)
 class TrainConfig:
     """One run. `batch_size` counts rows of `context` tokens over all processes; `soft_targets` is the number
-    K of teacher entries read per token, 0 to train on text alone."""
+    K of teacher entries read per token, 0 to train on text alone. `quantized_matmuls` (int8 or fp8) is for the
+    products with the layers' weights, forward and backward; held-out figures are of the weights as they are."""
 
     steps: int
     batch_size: int
@@ -52,6 +54,7 @@ class TrainConfig:
     seed: int = 0
     soft_targets: int = 0
     compute_dtype: str = "float32"
+    quantized_matmuls: str = "none"
     remat: str = "full"
     scan_layers: bool = True
     checkpoint_every: int = 1000
@@ -66,6 +69,11 @@ class TrainConfig:
         if self.compute_dtype not in COMPUTE_DTYPES:
             raise UserError(
                 f"train.compute_dtype={self.compute_dtype!r} is unknown: choose one of {', '.join(COMPUTE_DTYPES)}"
+            )
+        if self.quantized_matmuls not in QUANTIZED_MATMULS:
+            raise UserError(
+                f"train.quantized_matmuls={self.quantized_matmuls!r} is unknown: choose one of "
+                f"{', '.join(QUANTIZED_MATMULS)}"
             )
         for name in ("steps", "batch_size", "context", "grad_accum_steps", "checkpoint_every", "eval_every"):
             if getattr(self, name) < 1:
@@ -117,12 +125,13 @@ def train(
         remat=config.remat,
         scan_layers=config.scan_layers,
         layout=layout_on(mesh),
+        project=weight_product(config.quantized_matmuls),
     )
     optimizer = make_optimizer(config.optimizer, config.steps)
     schedule = learning_rate_schedule(config.optimizer, config.steps)
     abstract = abstract_state(model, optimizer, mesh)
     train_step = make_train_step(decoder, optimizer, config.loss, mesh, abstract, config.grad_accum_steps)
-    eval_step = make_eval_step(decoder, config.loss, mesh, abstract)
+    eval_step = make_eval_step(decoder.clone(project=jnp.einsum), config.loss, mesh, abstract)
     sources = {"row_length": config.context, "seed": config.seed, "soft_targets": config.soft_targets}
     loader = Loader(train_set, batch_size=config.batch_size, **sources)
     # A small held-out set may fill fewer rows than a training batch; one row per device is enough.

@@ -70,6 +70,7 @@ def get_config() -> ConfigDict:
             "seed": 0,
             "soft_targets": 32,
             "compute_dtype": "float32",
+            "quantized_matmuls": "none",  # int8, fp8: products with the layers' weights (extra [quantized])
             "remat": "dots",
             "scan_layers": True,
             "checkpoint_every": 44,
