@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from demiurgic_jax.checkpoints.checkpoint import Card, CheckpointFolder
+from demiurgic_jax.checkpoints.retention import Retention
 from demiurgic_jax.data.batch import Batch
 from demiurgic_jax.data.loader import Loader
 from demiurgic_jax.data.shards import ShardSet
@@ -125,7 +126,7 @@ def train(
     def evaluate(params: Any) -> dict[str, float]:
         return evaluate_rows(eval_step, params, heldout, eval_rows, mesh)
 
-    with CheckpointFolder(folder / "checkpoints", keep=config.keep_checkpoints) as checkpoints:
+    with CheckpointFolder(folder / "checkpoints", Retention(last=config.keep_checkpoints)) as checkpoints:
         latest = checkpoints.latest_step()
         if latest is None or latest < config.steps:
             checkpoints.require_room(abstract)
