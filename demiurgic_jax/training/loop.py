@@ -4,10 +4,11 @@ Where the weights come from is said aloud here, once: the run's own newest check
 `initial_params` returns (a checkpoint, a pruned teacher, or random numbers: the caller's choice).
 """
 
-import math
+import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +17,41 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from demiurgic_jax.checkpoints.checkpoint import Card, CheckpointFolder
+from demiurgic_jax.checkpoints.card import Card
+from demiurgic_jax.checkpoints.checkpoint import CheckpointFolder
+from demiurgic_jax.checkpoints.reading import DamagedCheckpointError
 from demiurgic_jax.checkpoints.retention import Retention
 from demiurgic_jax.data.batch import Batch
 from demiurgic_jax.data.loader import Loader
 from demiurgic_jax.data.shards import ShardSet
 from demiurgic_jax.data.tokenizer import Tokenizer
-from demiurgic_jax.errors import UserError
+from demiurgic_jax.errors import PreemptedError, UserError
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoder import Decoder
 from demiurgic_jax.sharding.layout import layout_on
 from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
-from demiurgic_jax.sharding.placement import put_array, put_batch, row_share
+from demiurgic_jax.sharding.placement import put_batch, row_share
 from demiurgic_jax.training.losses import LossConfig, LossSums
 from demiurgic_jax.training.metrics import MetricLog
 from demiurgic_jax.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
-from demiurgic_jax.training.state import TrainState, abstract_state, new_state
+from demiurgic_jax.training.preemption import Preemption
+from demiurgic_jax.training.resuming import Phase, standing
+from demiurgic_jax.training.spikes import DivergedError, SkippedData, SpikeConfig, require_healthy, skip_or_stop
+from demiurgic_jax.training.state import abstract_state
 from demiurgic_jax.training.step import make_eval_step, make_train_step, means, require_divisible
+from demiurgic_jax.training.watchdog import Watchdog
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run. `batch_size` counts rows of `context` tokens over all processes; `soft_targets` is the number
-    K of teacher entries read per token, 0 to train on text alone."""
+    """One run, or one phase of it. `batch_size` counts rows of `context` tokens over all processes; `soft_targets` is
+    the number K of teacher entries read per token, 0 to train on text alone.
+
+    Of the checkpoints the `keep_checkpoints` newest are kept, those of every `keep_every`-th step, and the `keep_best`
+    with the lowest `keep_best_metric`. With `hang_seconds` > 0 a run without progress for as long ends itself.
+    """
 
     steps: int
     batch_size: int
@@ -53,10 +64,15 @@ class TrainConfig:
     scan_layers: bool = True
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
+    keep_every: int = 0
+    keep_best: int = 0
+    keep_best_metric: str = "heldout/cross_entropy"
     eval_every: int = 1000
+    hang_seconds: float = 0.0
     mesh: MeshShape = field(default_factory=MeshShape)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    spike: SpikeConfig = field(default_factory=SpikeConfig)
 
     def __post_init__(self) -> None:
         if self.compute_dtype not in COMPUTE_DTYPES:
@@ -66,14 +82,24 @@ class TrainConfig:
         for name in ("steps", "batch_size", "context", "grad_accum_steps", "checkpoint_every", "eval_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name}={getattr(self, name)} must be at least 1")
+        if self.keep_checkpoints < 1:
+            raise UserError(f"train.keep_checkpoints={self.keep_checkpoints} must be at least 1, to resume from")
+        for name in ("keep_every", "keep_best", "hang_seconds"):
+            if getattr(self, name) < 0:
+                raise UserError(f"train.{name}={getattr(self, name)} is below 0; 0 switches it off")
+        if self.keep_best and self.checkpoint_every % self.eval_every:
+            raise UserError(
+                f"train.keep_best={self.keep_best} needs held-out figures of every checkpoint: make "
+                f"train.checkpoint_every={self.checkpoint_every} a multiple of train.eval_every={self.eval_every}"
+            )
         if self.loss.distill_weight > 0 and self.soft_targets == 0:
             raise UserError(
                 f"train.loss.distill_weight={self.loss.distill_weight} needs soft targets: set train.soft_targets"
             )
 
 
-class DivergedError(RuntimeError):
-    """A loss or gradient stopped being a finite number."""
+def say_on_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def train(
@@ -87,12 +113,15 @@ def train(
     initial_params: Callable[[], Any],
     provenance: Mapping[str, Any],
     on_step: Callable[[int, Mapping[str, float]], None],
+    warn: Callable[[str], None] = say_on_stderr,
+    phase: Phase = Phase(),  # noqa: B008 (it is frozen)
 ) -> None:
-    """Trains to `config.steps`, resuming from the newest checkpoint in `folder`/checkpoints.
+    """Trains for `config.steps`, resuming from the newest whole checkpoint in `folder`/checkpoints.
 
     `folder`/metrics.jsonl gets a row a step, and rows with `heldout/…` at step 0, every `eval_every`
-    steps and at the end. `on_step(step, metrics)` is called after each. Raises DivergedError on NaN or
-    infinity, UserError when shards, tokenizer and checkpoint do not belong together.
+    steps and at the end. `on_step(step, metrics)` is called after each. `warn` hears of damaged checkpoints and skipped
+    data. Raises DivergedError on NaN, infinity or a spike (training/spikes.py), PreemptedError after SIGTERM once the
+    current step is saved, UserError when shards, tokenizer and checkpoint do not belong together.
 
     Where the mesh reaches over several processes, all of them call this with equal arguments and one `folder`.
     """
@@ -121,51 +150,121 @@ def train(
     # A small held-out set may fill fewer rows than a training batch; one row per device is enough.
     eval_rows = mesh.shape["data"] * mesh.shape["fsdp"]
     heldout = Loader(heldout_set, batch_size=1, **sources)
-    card = Card(model, train_set.fingerprint, provenance)
+    card = Card(model, train_set.fingerprint, provenance, phase.name, phase.start)
+    stop = phase.start + config.steps
+    # The host reads a step's metrics while the device makes the next one, so that the device never waits. On CPUs,
+    # programs that overlap on several devices can wait for each other for ever.
+    reads_late = mesh.size == 1 or jax.default_backend() != "cpu"
+    watchdog, preemption = Watchdog(config.hang_seconds), Preemption()
+    damaged: list[int] = []
+    started = time.perf_counter()
+
+    def report_damage(step: int, damage: DamagedCheckpointError) -> None:
+        damaged.append(step)
+        warn(f"{damage}. It is moved aside, and the one before takes its place")
+
+    def watched_eval_step(params: Any, batch: Batch) -> LossSums:
+        sums = eval_step(params, batch)
+        watchdog.beat()
+        return sums
 
     def evaluate(params: Any) -> dict[str, float]:
-        return evaluate_rows(eval_step, params, heldout, eval_rows, mesh)
+        watchdog.pause()  # the first time it compiles
+        return evaluate_rows(watched_eval_step, params, heldout, eval_rows, mesh)
 
-    with CheckpointFolder(folder / "checkpoints", Retention(last=config.keep_checkpoints)) as checkpoints:
-        latest = checkpoints.latest_step()
-        if latest is None or latest < config.steps:
-            checkpoints.require_room(abstract)
-        if latest is not None:
-            _require_same_data(checkpoints.card(latest), card, folder)
-            params, opt_state = checkpoints.restore(latest, abstract.params, abstract.opt_state)
-            state = TrainState(put_array(np.int32(latest), abstract.step.sharding), params, opt_state)
-        else:
-            state = new_state(initial_params(), abstract, optimizer)
-        log = MetricLog(folder, latest)
-        if latest is None:
-            log.write(0, evaluate(state.params))
-        started = time.perf_counter()
-        for step, host_batch in _steps(loader, mesh, latest or 0, config.steps):
-            batch = put_batch(host_batch, mesh)
-            state, device_metrics = train_step(state, batch)
-            metrics = {name: float(value) for name, value in jax.device_get(device_metrics).items()}
-            done, now = step + 1, time.perf_counter()
-            _require_finite(done, metrics)
-            metrics["learning_rate"] = float(schedule(step))
-            metrics["tokens_per_second"] = config.batch_size * config.context / (now - started)
-            if done % config.eval_every == 0 or done == config.steps:
-                metrics |= evaluate(state.params)
-            log.write(done, metrics)
-            if done % config.checkpoint_every == 0 or done == config.steps:
-                checkpoints.save(done, state.params, tokenizer, card, state.opt_state)
-            on_step(done, metrics)
+    def read(done: int, device_metrics: Mapping[str, jax.Array]) -> dict[str, float]:
+        """Waits for the metrics of step `done` and checks them."""
+        nonlocal started
+        metrics = {name: float(value) for name, value in jax.device_get(device_metrics).items()}
+        require_healthy(done, metrics, recent_losses, config.spike)
+        recent_losses.append(metrics["loss"])
+        watchdog.beat()
+        # On the host: an accelerator would answer only after the step that it is busy with.
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            metrics["learning_rate"] = float(schedule(done - 1 - phase.start))
+        now = time.perf_counter()
+        metrics["tokens_per_second"] = config.batch_size * config.context / (now - started)
+        started = now
+        return metrics
+
+    with CheckpointFolder(folder / "checkpoints", retention_of(config, phase)) as checkpoints, watchdog, preemption:
+        if (checkpoints.latest_step() or 0) >= stop:
+            return
+        checkpoints.require_room(abstract)
+        skipped = SkippedData(folder, phase.name)
+        while True:  # once, and once more after every spike whose data is skipped
+            state, stored = standing(checkpoints, phase, card, abstract, optimizer, initial_params, report_damage)
+            start = int(jax.device_get(state.step))
+            skipped.include(stored.skipped)
+            recent_losses = deque(stored.recent_losses, config.spike.window)
+            log = MetricLog(folder, checkpoints.latest_step())
+            if start == 0:
+                log.write(0, evaluate(state.params))
+            while damaged:
+                log.write(start, {"damaged_checkpoint": damaged.pop(0)})
+            unread = None
+            watchdog.pause()  # until the first step is compiled and done
             started = time.perf_counter()
-        checkpoints.wait()
-        log.close()
+            try:
+                for step, host_batch in _steps(loader, mesh, skipped, phase.start, start, stop):
+                    batch = put_batch(host_batch, mesh)
+                    with jax.transfer_guard("disallow"):
+                        state, device_metrics = train_step(state, batch)
+                    if unread is not None:
+                        metrics = read(*unread)
+                        log.write(unread[0], metrics)
+                        on_step(unread[0], metrics)
+                    done = step + 1
+                    unread = done, device_metrics
+                    preempted = preemption.last(done)
+                    evaluates = done % config.eval_every == 0 or done == stop
+                    saves = done % config.checkpoint_every == 0 or done == stop or preempted
+                    if reads_late and not (evaluates or saves):
+                        continue
+                    metrics, unread = read(*unread), None
+                    figures = evaluate(state.params) if evaluates else {}
+                    log.write(done, metrics | figures)
+                    if saves:
+                        now = replace(card, skipped=skipped.ranges, recent_losses=tuple(recent_losses), heldout=figures)
+                        checkpoints.save(done, state.params, tokenizer, now, state.opt_state)
+                    if preempted:
+                        checkpoints.wait()
+                        raise PreemptedError(
+                            f"stopped by SIGTERM; step {done} is saved, the same command goes on from it"
+                        )
+                    on_step(done, metrics | figures)
+                    started = time.perf_counter()
+            except DivergedError as spike:
+                checkpoints.wait()
+                skip_or_stop(spike, config.spike, skipped, checkpoints.latest_step(), phase, loader, folder, warn)
+                continue
+            finally:
+                log.close()
+            checkpoints.wait()
+            return
 
 
-def _steps(loader: Loader, mesh: Mesh, start: int, stop: int) -> Iterator[tuple[int, Batch]]:
+def retention_of(config: TrainConfig, phase: Phase) -> Retention:
+    """Which checkpoints a phase keeps."""
+    return Retention(
+        config.keep_checkpoints, config.keep_every, config.keep_best, config.keep_best_metric, always=phase.ends
+    )
+
+
+def _steps(
+    loader: Loader, mesh: Mesh, skipped: SkippedData, phase_start: int, start: int, stop: int
+) -> Iterator[tuple[int, Batch]]:
+    """The steps of the run from `start` to `stop` - 1, each with the data that it is made with."""
     index, count = row_share(mesh)
-    with loader.batches(start, process_index=index, process_count=count) as batches:
-        for step, batch in batches:
-            if step >= stop:
-                return
-            yield step, batch
+    step = start
+    while step < stop:
+        first = skipped.data_step(step - phase_start)
+        with loader.batches(first, process_index=index, process_count=count) as batches:
+            for data_step, batch in batches:
+                if step == stop or data_step != skipped.data_step(step - phase_start):
+                    break
+                yield step, batch
+                step += 1
 
 
 def evaluate_rows(
@@ -182,20 +281,3 @@ def evaluate_rows(
         raise UserError(f"held-out set {loader.shard_set.folder} is empty: raise the held-out fraction")
     values = {name: float(value) for name, value in jax.device_get(means(total)).items()}
     return {f"heldout/{name}": values[name] for name in ("cross_entropy", "kl", "accuracy", "loss_tokens")}
-
-
-def _require_finite(step: int, metrics: Mapping[str, float]) -> None:
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            raise DivergedError(
-                f"{name} is {value} at step {step}: lower train.optimizer.learning_rate, or look at that step's rows; "
-                "the last checkpoint is whole"
-            )
-
-
-def _require_same_data(stored: Card, card: Card, folder: Path) -> None:
-    if stored.data_fingerprint != card.data_fingerprint:
-        raise UserError(
-            f"the checkpoint in {folder} was trained on other shards (fingerprint {stored.data_fingerprint[:12]}, "
-            f"now {card.data_fingerprint[:12]}): remove {folder}, or use another --workdir"
-        )

@@ -73,8 +73,12 @@ def get_config() -> ConfigDict:
             "remat": "dots",
             "scan_layers": True,
             "checkpoint_every": 44,
-            "keep_checkpoints": 1,
+            "keep_checkpoints": 1,  # the newest ones
+            "keep_every": 0,  # besides them, those of every so many steps; 0 for none
+            "keep_best": 0,  # and so many of those with the lowest held-out figure
+            "keep_best_metric": "heldout/cross_entropy",
             "eval_every": 44,
+            "hang_seconds": 0.0,  # without progress for so long a run ends itself (exit status 124); 0: never
             "mesh": {"data": 1, "fsdp": -1, "context": 1, "tensor": 1},
             "optimizer": {
                 "learning_rate": 4e-4,
@@ -87,6 +91,8 @@ def get_config() -> ConfigDict:
                 "clip_norm": 1.0,
             },
             "loss": {"distill_weight": 1.0, "temperature": 1.0, "z_loss": 0.0, "chunk_tokens": 128},
+            # NaN, infinity, or with sigmas > 0 a loss so far above the last ones: "stop", or "skip" that data
+            "spike": {"act": "stop", "sigmas": 0.0, "window": 128, "rollbacks": 3},
         }
     )
     config.evaluate = ConfigDict({"max_tokens": 64, "max_context": 512})

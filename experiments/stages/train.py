@@ -23,6 +23,12 @@ from experiments.stages.tokenizer import run_tokenizer
 from experiments.teacher import local_teacher
 
 INITS = ("teacher", "checkpoint", "random")
+# Fields of config.train that may change between the first step and the last: they say how a run is laid out, watched
+# and kept, not what is learnt. Another mesh rounds otherwise.
+OPERATIONAL = (
+    *("mesh", "remat", "scan_layers", "checkpoint_every", "keep_checkpoints", "keep_every", "keep_best"),
+    *("keep_best_metric", "eval_every", "hang_seconds", "spike"),
+)
 
 
 def _inputs(run: Run) -> Mapping[str, Any]:
@@ -30,7 +36,7 @@ def _inputs(run: Run) -> Mapping[str, Any]:
         raise UserError(f"config.init.kind={run.config.init.kind!r} is unknown: choose one of {', '.join(INITS)}")
     as_dataclass(TrainConfig, run.config.train, "train")
     return {
-        "train": run.config.train.to_dict(),
+        "train": {name: value for name, value in run.config.train.to_dict().items() if name not in OPERATIONAL},
         "init": run.config.init.to_dict(),
         "teacher": run.config.teacher.path if run.config.init.kind == "teacher" else None,
     }
@@ -78,6 +84,7 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
         initial_params=initial_params,
         provenance={"experiment": run.name, "teacher": run.config.teacher.model, "init": run.config.init.kind},
         on_step=show,
+        warn=progress.say,
     )
     if jax.process_index() > 0:
         return {}
