@@ -185,7 +185,7 @@ def train(
         now = time.perf_counter()
         metrics["tokens_per_second"] = config.batch_size * config.context / (now - started)
         started = now
-        return metrics
+        return metrics | ({"phase": phase.number} if phase.number else {})
 
     with CheckpointFolder(folder / "checkpoints", retention_of(config, phase)) as checkpoints, watchdog, preemption:
         if (checkpoints.latest_step() or 0) >= stop:

@@ -19,11 +19,12 @@ from demiurgic_jax.training.state import TrainState, new_state
 @dataclass(frozen=True)
 class Phase:
     """What a run of several phases (training/phases.py) says of this one: it begins after step `start` of the run, with
-    the parameters of that step's checkpoint. The checkpoints of the steps `ends` are kept."""
+    the parameters of that step's checkpoint. The checkpoints of the steps `ends` are kept. `number` counts from 1."""
 
     name: str = ""
     start: int = 0
     ends: tuple[int, ...] = ()
+    number: int = 0
 
 
 def standing(

@@ -60,7 +60,7 @@ def get_config() -> ConfigDict:
             "top_p": 0.98,  # mass after which the others go to the rest bucket
         }
     )
-    config.init = ConfigDict({"kind": "teacher", "layers": 24, "size": "tiny", "checkpoint": ""})
+    config.init = ConfigDict({"kind": "teacher", "layers": 24, "size": "tiny", "checkpoint": "", "ladder": ""})
     config.train = ConfigDict(
         {
             "steps": 88,
@@ -95,5 +95,8 @@ def get_config() -> ConfigDict:
             "spike": {"act": "stop", "sigmas": 0.0, "window": 128, "rollbacks": 3},
         }
     )
+    # Phases in a row: ({"name": "code", "data": "", "steps": 60}, {"name": "answers", "data": "FOLDER", …}), each with
+    # a shard set (empty: the run's own) and what it changes of `train`. Empty: one phase, as `train` says.
+    config.phases = ()
     config.evaluate = ConfigDict({"max_tokens": 64, "max_context": 512})
     return config

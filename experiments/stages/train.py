@@ -8,19 +8,20 @@ from typing import Any
 import jax
 
 from demiurgic_jax.checkpoints.checkpoint import open_model
+from demiurgic_jax.data.shards import ShardSet
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.interop.pruning import evenly_spaced, keep_layers
 from demiurgic_jax.model.config import ModelConfig, named_config
 from demiurgic_jax.model.decoder import Decoder, init_params
-from demiurgic_jax.training.loop import TrainConfig, train
 from demiurgic_jax.training.metrics import read_metrics
-from experiments.configuration import as_dataclass
+from demiurgic_jax.training.phases import PhasePlan, train_in_phases
 from experiments.progress import StageProgress
 from experiments.stages.cache import cache_folder
 from experiments.stages.shards import shard_set
 from experiments.stages.stage import Run, Stage
 from experiments.stages.tokenizer import run_tokenizer
 from experiments.teacher import local_teacher
+from experiments.training_phases import phase_configs
 
 INITS = ("teacher", "checkpoint", "random")
 # Fields of config.train that may change between the first step and the last: they say how a run is laid out, watched
@@ -34,12 +35,22 @@ OPERATIONAL = (
 def _inputs(run: Run) -> Mapping[str, Any]:
     if run.config.init.kind not in INITS:
         raise UserError(f"config.init.kind={run.config.init.kind!r} is unknown: choose one of {', '.join(INITS)}")
-    as_dataclass(TrainConfig, run.config.train, "train")
+    phases = phase_configs(run.config)
+    if run.config.init.ladder and run.config.init.kind != "random":
+        raise UserError("config.init.ladder carries figures to another config.init.size: it needs init.kind=random")
     return {
-        "train": {name: value for name, value in run.config.train.to_dict().items() if name not in OPERATIONAL},
+        "train": _lasting(run.config.train.to_dict()),
+        "phases": [
+            {**_lasting(overrides), "data": ShardSet(phase.data).fingerprint if phase.data else ""}
+            for overrides, phase in zip(run.config.phases, phases, strict=False)
+        ],
         "init": run.config.init.to_dict(),
         "teacher": run.config.teacher.path if run.config.init.kind == "teacher" else None,
     }
+
+
+def _lasting(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in OPERATIONAL}
 
 
 def initial_model(run: Run, progress: StageProgress, vocab_size: int) -> tuple[ModelConfig, Any]:
@@ -63,22 +74,26 @@ def initial_model(run: Run, progress: StageProgress, vocab_size: int) -> tuple[M
 
 
 def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
-    config = as_dataclass(TrainConfig, run.config.train, "train")
     tokenizer = run_tokenizer(run)
     model, initial_params = initial_model(run, progress, tokenizer.vocab_size)
+    phases = phase_configs(run.config, model)
+    total = sum(phase.train.steps for phase in phases)
     folder = run.workdir.folder("train")
     progress.doing(f"{model.num_parameters / 1e6:,.1f} M parameters on {jax.device_count()} device(s), compiling")
 
     def show(step: int, metrics: Mapping[str, float]) -> None:
-        progress(
-            step, config.steps, "steps", f"loss {metrics['loss']:.3f}  {metrics['tokens_per_second']:,.0f} tokens/s"
-        )
+        note = f"loss {metrics['loss']:.3f}  {metrics['tokens_per_second']:,.0f} tokens/s"
+        if "phase" in metrics:
+            note = f"{phases[int(metrics['phase']) - 1].name}: {note}"
+        progress(step, total, "steps", note)
 
-    train(
-        config,
+    train_in_phases(
+        [
+            PhasePlan(phase.name, phase.train, ShardSet(phase.data) if phase.data else shard_set(run, "train"))
+            for phase in phases
+        ],
         model,
         tokenizer,
-        shard_set(run, "train"),
         shard_set(run, "heldout"),
         folder=folder,
         initial_params=initial_params,
@@ -91,10 +106,10 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
     rows = read_metrics(folder / "metrics.jsonl")
     speeds = sorted(row["tokens_per_second"] for row in rows if "tokens_per_second" in row)
     return {
-        "steps": config.steps,
+        "steps": total,
         "parameters": model.num_parameters,
         "layers": model.num_layers,
-        "tokens": config.steps * config.batch_size * config.context,
+        "tokens": sum(phase.train.steps * phase.train.batch_size * phase.train.context for phase in phases),
         "heldout_before": _heldout(rows[0]),
         "heldout_after": _heldout(rows[-1]),
         "measured": {"tokens_per_second": speeds[len(speeds) // 2]},
