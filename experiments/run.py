@@ -7,6 +7,7 @@ JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set) on one workdi
 """
 
 import argparse
+import errno
 import re
 import sys
 import time
@@ -19,7 +20,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from demiurgic_jax.data.files import NO_ROOM
-from demiurgic_jax.errors import UserError
+from demiurgic_jax.errors import PreemptedError, UserError
 from experiments.configuration import config_docstring, config_names, load_config
 from experiments.progress import StageProgress
 from experiments.workdir import Manifest, Workdir, canonical_hash
@@ -27,13 +28,16 @@ from experiments.workdir import Manifest, Workdir, canonical_hash
 if TYPE_CHECKING:
     from experiments.stages.stage import Run, Stage
 
-USER_ERROR, FAILURE, STOPPED = 2, 1, 130
+# 75 is EX_TEMPFAIL of sysexits.h: "try again later". A watchdog's 124 is in training/watchdog.py.
+USER_ERROR, FAILURE, PREEMPTED, STOPPED = 2, 1, 75, 130
+UNWRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 # What the first process tells the others: the topic is a stage's name, or END.
 EXECUTE, SKIP, END = "execute", "skip", "end"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, 1 (failure) or 2 (the user's mistake)."""
+    """Runs the command; returns its exit status: 0, 1 (failure), 2 (the user's mistake), 75 (saved after SIGTERM) or
+    130 (interrupted)."""
     console = Console(stderr=True)
     argv = sys.argv[1:] if argv is None else argv
     try:
@@ -54,6 +58,14 @@ def explain(error: BaseException, console: Console) -> tuple[int, str]:
     elif isinstance(error, OSError) and error.errno in NO_ROOM:
         where = f" ({error.filename})" if error.filename else ""
         status, reason = USER_ERROR, f"error: the disk is full{where}: free some space and run the same command again"
+    elif isinstance(error, OSError) and error.errno in UNWRITABLE:
+        where = f"{error.filename} cannot be written" if error.filename else "the disk cannot be written"
+        status, reason = (
+            USER_ERROR,
+            f"error: {where} ({error.strerror}): give a --workdir that can, or mount it writable",
+        )
+    elif isinstance(error, PreemptedError):
+        status, reason = PREEMPTED, str(error)
     elif isinstance(error, KeyboardInterrupt):
         status, reason = STOPPED, "stopped; the same command goes on from here"
     else:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from ml_collections import ConfigDict
 
 from demiurgic_jax.errors import UserError
-from experiments.configuration import as_dataclass, config_names, load_config
+from experiments.configuration import config_names, load_config
 
 if TYPE_CHECKING:
     from demiurgic_jax.model.config import ModelConfig
@@ -59,14 +59,15 @@ def run(arguments: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> 
     from demiurgic_jax.planning.hardware import find_hardware
     from demiurgic_jax.planning.plot import plot_memory
     from demiurgic_jax.planning.report import as_json, compare, describe
-    from demiurgic_jax.training.loop import TrainConfig
+    from experiments.training_phases import phase_configs
 
     prepare_environment()
     if arguments.claims:
         print(claims_report())
         return 0
     config = load_config(arguments.config, overrides)
-    train, model = as_dataclass(TrainConfig, config.train, "train"), planned_model(config)
+    model = planned_model(config)
+    train = phase_configs(config, model)[0].train
     tokens = arguments.tokens or train.steps * train.batch_size * train.context
     teacher = planned_teacher(config)
     pairs = []

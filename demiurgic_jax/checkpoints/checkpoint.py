@@ -2,55 +2,40 @@
 
     CHECKPOINTS/STEP/params/      Orbax arrays
                      optimizer/   Orbax arrays (absent from imported models)
-                     card/        JSON: model config, step, fingerprint of the data, provenance
+                     card/        JSON: model config, fingerprints, provenance, digests of the arrays
                      tokenizer/   the tokenizer's own files
+    CHECKPOINTS/STEP.damaged      what was found to be damaged, moved aside
 
 Orbax writes a step under a temporary name and renames it when it is whole, so a kill during a save
-leaves the step before as the newest.
+leaves the step before as the newest. What was damaged later is found by its checksums when it is read.
 """
 
+import errno
+import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from errno import ENOSPC
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.options import MultiprocessingOptions
+from jax.experimental import multihost_utils
 
-from demiurgic_jax.checkpoints.tokenizer_item import TokenizerHandler, TokenizerRestore, TokenizerSave
+from demiurgic_jax.checkpoints.card import Card
+from demiurgic_jax.checkpoints.digest import by_path, digests
+from demiurgic_jax.checkpoints.reading import DamagedCheckpointError, read_arrays, read_card, read_tokenizer
+from demiurgic_jax.checkpoints.retention import Retention, RetentionPolicy
+from demiurgic_jax.checkpoints.tokenizer_item import TokenizerHandler, TokenizerSave
 from demiurgic_jax.data.files import NO_ROOM
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.parameters import abstract_parameters
 
-
-@dataclass(frozen=True)
-class Card:
-    """What a checkpoint says of itself besides its arrays."""
-
-    model: ModelConfig
-    data_fingerprint: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "model": self.model.to_dict(),
-            "data_fingerprint": self.data_fingerprint,
-            "provenance": dict(self.provenance),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], where: str) -> "Card":
-        if "model" not in values:
-            raise UserError(f"{where} does not say which model it holds: it is not a checkpoint of this project")
-        model = ModelConfig.from_dict(values["model"], where)
-        return cls(model, values.get("data_fingerprint", ""), values.get("provenance", {}))
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,37 +49,31 @@ class OpenedModel:
     step: int
 
 
-def _by_path(tree: Any) -> dict[str, Any]:
-    """Leaves by path. Optimizer states are nested tuples of named tuples, whose classes may change from
-    one optax to the next; paths and arrays are what a checkpoint promises to keep."""
-    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
-
-
 class CheckpointFolder:
     """The checkpoints of one run. Saves go on in the background; `close` waits for the last one.
 
     Where there are several processes, all make the same calls in the same order, each giving and getting what its
-    devices hold; `alone` is for one that reads while the others do something else.
+    devices hold.
     """
 
-    def __init__(self, folder: str | Path, *, keep: int | None = None, alone: bool = False):
+    def __init__(self, folder: str | Path, retention: Retention = Retention()):  # noqa: B008 (it is frozen)
         self.path = Path(folder).absolute()
-        processes = MultiprocessingOptions()
-        if alone:
-            index = jax.process_index()
-            processes = MultiprocessingOptions(index, {index}, barrier_sync_key_prefix=f"alone-{index}")
-        self._manager = ocp.CheckpointManager(
-            self.path,
-            item_handlers={
-                "params": ocp.StandardCheckpointHandler(multiprocessing_options=processes),
-                "optimizer": ocp.StandardCheckpointHandler(multiprocessing_options=processes),
-                "card": ocp.JsonCheckpointHandler(multiprocessing_options=processes),
-                "tokenizer": TokenizerHandler(),
-            },
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, enable_async_checkpointing=True, create=not alone, multiprocessing_options=processes
-            ),
-        )
+        self._retention = retention
+        self._figures: dict[int, float | None] = {}
+        with self._writing():
+            self._manager = ocp.CheckpointManager(
+                self.path,
+                item_handlers={
+                    # Trained weights hardly compress, and compressing takes the step's own cores.
+                    "params": ocp.PyTreeCheckpointHandler(use_compression=False),
+                    "optimizer": ocp.PyTreeCheckpointHandler(use_compression=False),
+                    "card": ocp.JsonCheckpointHandler(),
+                    "tokenizer": TokenizerHandler(),
+                },
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=RetentionPolicy(retention, self._figure), enable_async_checkpointing=True
+                ),
+            )
 
     def __enter__(self) -> "CheckpointFolder":
         return self
@@ -109,21 +88,23 @@ class CheckpointFolder:
             self._manager.close()
 
     def latest_step(self) -> int | None:
-        """The newest whole checkpoint, or None."""
+        """The newest checkpoint, or None."""
         return self._manager.latest_step()
 
     def save(self, step: int, params: Any, tokenizer: Tokenizer, card: Card, opt_state: Any = None) -> None:
         """Begins to write checkpoint `step`; returns once the arrays may be changed."""
-        items: dict[str, Any] = {
-            "params": ocp.args.StandardSave(params),
-            "card": ocp.args.JsonSave(card.to_dict()),
-            "tokenizer": TokenizerSave(tokenizer),
-        }
-        if opt_state is not None:
-            items["optimizer"] = ocp.args.StandardSave(_by_path(opt_state))
-        self.require_room([params, opt_state])
+        arrays = {"params": params} if opt_state is None else {"params": params, "optimizer": by_path(opt_state)}
+        self.require_room(arrays)
+        card = replace(
+            card,
+            tokenizer_fingerprint=tokenizer.fingerprint,
+            digests={item: digests(tree) for item, tree in arrays.items()},
+        )
+        self._figures[step] = card.heldout.get(self._retention.metric)
+        items = {item: ocp.args.PyTreeSave(tree) for item, tree in arrays.items()}
+        args = ocp.args.Composite(card=ocp.args.JsonSave(card.to_dict()), tokenizer=TokenizerSave(tokenizer), **items)
         with self._writing():
-            self._manager.save(step, args=ocp.args.Composite(**items))
+            self._manager.save(step, args=args, force=True)
 
     def require_room(self, arrays: Any) -> None:
         """UserError when the disk has no room for `arrays` (abstract ones will do): said before anything is
@@ -137,86 +118,108 @@ class CheckpointFolder:
             )
 
     def wait(self) -> None:
-        """Returns when everything begun is on disk. UserError when it could not be written."""
+        """Returns when everything begun is on disk, in all processes. UserError when it could not be written."""
         with self._writing():
             self._manager.wait_until_finished()
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("checkpoint written")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Says of a full disk what to do. Python's files and TensorStore's report it in different ways."""
+        """Says of a disk that takes no more what to do. Python's files and TensorStore report it in different ways."""
         try:
             yield
         except (OSError, ValueError) as error:
-            full = error.errno in NO_ROOM if isinstance(error, OSError) else f"[os_error_code='{ENOSPC}']" in str(error)
-            if not full:
-                raise
-            raise UserError(
-                f"the disk of {self.path} is full, so a checkpoint could not be written: free some space and run the "
-                "same command again; the last whole checkpoint is kept"
-            ) from error
+            code = error.errno if isinstance(error, OSError) else None
+            if code in NO_ROOM or any(f"[os_error_code='{number}']" in str(error) for number in NO_ROOM):
+                raise UserError(
+                    f"the disk of {self.path} is full, so a checkpoint could not be written: free some space and run "
+                    "the same command again; the last whole checkpoint is kept"
+                ) from error
+            if code is not None and code in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise UserError(
+                    f"{self.path} cannot be written ({os.strerror(code)}): give a --workdir that can, or make this one "
+                    "writable"
+                ) from error
+            raise
+
+    def _figure(self, step: int) -> float | None:
+        """What the card of `step` says of the metric that the best checkpoints are chosen by."""
+        if step not in self._figures:
+            try:
+                self._figures[step] = self.card(step).heldout.get(self._retention.metric)
+            except UserError:
+                self._figures[step] = None  # a damaged card: no candidate, and reported when it is to be used
+        return self._figures[step]
 
     def card(self, step: int) -> Card:
-        restored = self._read(step, card=ocp.args.JsonRestore())
-        return Card.from_dict(restored["card"], f"checkpoint {self.path / str(step)}")
+        return read_card(self.path / str(step))
 
     def restore(self, step: int, params: Any, opt_state: Any = None) -> tuple[Any, Any]:
         """Parameters and optimizer state as the abstract trees say (shapes, dtypes, shardings).
 
-        UserError naming the first parameter whose shape differs.
+        UserError naming the first parameter whose shape differs; DamagedCheckpointError when the arrays are not those
+        that were saved.
         """
-        where = f"checkpoint {self.path / str(step)}"
-        self._require_shapes(step, params, where)
-        items: dict[str, Any] = {"params": ocp.args.StandardRestore(params)}
-        if opt_state is not None:
-            items["optimizer"] = ocp.args.StandardRestore(_by_path(opt_state))
-        restored = self._read(step, **items)
+        folder = self.path / str(step)
+        card = read_card(folder)
+        restored = read_arrays(folder, "params", params, card)
         if opt_state is None:
-            return restored["params"], None
-        treedef = jax.tree.structure(opt_state)
-        leaves = [restored["optimizer"][name] for name in _by_path(opt_state)]
-        return restored["params"], jax.tree.unflatten(treedef, leaves)
+            return restored, None
+        moments = read_arrays(folder, "optimizer", by_path(opt_state), card)
+        leaves = [moments[name] for name in by_path(opt_state)]
+        return restored, jax.tree.unflatten(jax.tree.structure(opt_state), leaves)
+
+    def newest_whole(self, restore: Callable[[int], T], report: Callable[[int, DamagedCheckpointError], None]) -> T:
+        """`restore(step)` of the newest checkpoint for which no process finds damage.
+
+        Damaged ones are reported and moved aside, to STEP.damaged. UserError when none is left.
+        """
+        while (step := self.latest_step()) is not None:
+            damage = None
+            try:
+                restored = restore(step)
+            except DamagedCheckpointError as error:
+                damage = error
+            if not _anywhere(damage is not None):
+                return restored
+            damage = damage or DamagedCheckpointError(self.path / str(step), "another process could not read its part")
+            report(step, damage)
+            self._move_aside(step)
+        raise UserError(
+            f"{self.path} holds no whole checkpoint any more: put a copy of one there, or remove that folder to train "
+            "anew"
+        )
+
+    def _move_aside(self, step: int) -> None:
+        if jax.process_index() == 0:
+            aside = self.path / f"{step}.damaged"
+            shutil.rmtree(aside, ignore_errors=True)
+            with self._writing():
+                (self.path / str(step)).rename(aside)
+        _anywhere(False)  # all wait until it is done
+        self._manager.reload()
 
     def open(self, step: int) -> OpenedModel:
         """The model of checkpoint `step`, its parameters on the host."""
-        card = self.card(step)
-        abstract = abstract_parameters(card.model)
-        self._require_shapes(step, abstract, f"checkpoint {self.path / str(step)}")
-        on_host = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on_host), abstract)
-        restored = self._read(step, params=ocp.args.StandardRestore(abstract), tokenizer=TokenizerRestore())
-        params = jax.tree.map(np.asarray, restored["params"])
-        return OpenedModel(card.model, params, restored["tokenizer"], card, step)
+        return _open(self.path / str(step))
 
-    def _read(self, step: int, **items: Any) -> Any:
-        with self._damage_named(step):
-            return self._manager.restore(step, args=ocp.args.Composite(**items))
 
-    @contextmanager
-    def _damage_named(self, step: int) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            # Orbax raises a bare Exception for a chunk that it cannot read.
-            if not isinstance(error, OSError | KeyError | ValueError) and type(error) is not Exception:
-                raise
-            reason = str(error.__cause__ or error).splitlines()[0]
-            raise UserError(
-                f"checkpoint {self.path / str(step)} is damaged or incomplete ({reason}): copy it anew, or remove that "
-                "folder to go on from the one before"
-            ) from error
+def _anywhere(condition: bool) -> bool:
+    """Whether it holds in any process; all must ask."""
+    if jax.process_count() == 1:
+        return condition
+    return bool(np.any(multihost_utils.process_allgather(np.array(condition))))
 
-    def _require_shapes(self, step: int, abstract: Any, where: str) -> None:
-        with self._damage_named(step):
-            tree = dict(self._manager.item_metadata(step)["params"].tree)
-        stored = {name: tuple(leaf.shape) for name, leaf in _by_path(tree).items()}
-        for name, leaf in _by_path(abstract).items():
-            if name not in stored:
-                raise UserError(f"{where} has no parameter {name}: it holds another network")
-            if stored[name] != leaf.shape:
-                raise UserError(
-                    f"{where} has parameter {name} of shape {stored[name]}, the config wants {leaf.shape}: "
-                    "use the config that it was trained with, or another workdir"
-                )
+
+def _open(folder: Path) -> OpenedModel:
+    card = read_card(folder)
+    on_host = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on_host), abstract_parameters(card.model)
+    )
+    params = jax.tree.map(np.asarray, read_arrays(folder, "params", abstract, card))
+    return OpenedModel(card.model, params, read_tokenizer(folder, card), card, int(folder.name))
 
 
 def open_model(folder: str | Path) -> OpenedModel:
@@ -224,13 +227,9 @@ def open_model(folder: str | Path) -> OpenedModel:
     path = Path(folder).absolute()
     if not path.is_dir():
         raise UserError(f"checkpoint folder {path} does not exist")
-    step: int | None = None
     if path.name.isdigit() and (path / "card").is_dir():
-        path, step = path.parent, int(path.name)
-    with CheckpointFolder(path, alone=True) as checkpoints:
-        step = checkpoints.latest_step() if step is None else step
-        if step is None:
-            raise UserError(
-                f"{path} holds no finished checkpoint: give a run's `checkpoints` folder, or one of its steps"
-            )
-        return checkpoints.open(step)
+        return _open(path)
+    steps = ocp.utils.checkpoint_steps(path)
+    if not steps:
+        raise UserError(f"{path} holds no finished checkpoint: give a run's `checkpoints` folder, or one of its steps")
+    return _open(path / str(max(steps)))

@@ -16,16 +16,13 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 
 from demiurgic_jax.model.config import ModelConfig
-from demiurgic_jax.model.decoder import Decoder
 from demiurgic_jax.planning.cuda_target import target_config
 from demiurgic_jax.planning.hardware import Hardware
 from demiurgic_jax.planning.hlo import ProgramCounts, count, parse
-from demiurgic_jax.sharding.layout import layout_on
 from demiurgic_jax.sharding.mesh import make_mesh
 from demiurgic_jax.sharding.rules import batch_sharding
-from demiurgic_jax.training.loop import COMPUTE_DTYPES, TrainConfig
+from demiurgic_jax.training.config import TrainConfig, make_decoder
 from demiurgic_jax.training.optimizer import make_optimizer
-from demiurgic_jax.training.quantization import weight_product
 from demiurgic_jax.training.state import TrainState, abstract_state
 from demiurgic_jax.training.step import Batch, make_train_step, require_divisible
 
@@ -90,14 +87,7 @@ def make_step(train: TrainConfig, model: ModelConfig, devices: list[jax.Device])
     """
     mesh = make_mesh(train.mesh, devices)
     require_divisible(train.batch_size, train.context, train.grad_accum_steps, mesh)
-    decoder = Decoder(
-        model,
-        compute_dtype=COMPUTE_DTYPES[train.compute_dtype],
-        remat=train.remat,
-        scan_layers=train.scan_layers,
-        layout=layout_on(mesh),
-        project=weight_product(train.quantized_matmuls),
-    )
+    decoder = make_decoder(train, model, mesh)
     optimizer = make_optimizer(train.optimizer, train.steps)
     state = abstract_state(model, optimizer, mesh)
     step = make_train_step(decoder, optimizer, train.loss, mesh, state, train.grad_accum_steps)

@@ -16,7 +16,7 @@ from demiurgic_jax.planning.ahead_of_time import abstract_batch
 from demiurgic_jax.planning.figures import StepFigures, chip_mesh, rows_per_chip
 from demiurgic_jax.planning.hardware import Hardware
 from demiurgic_jax.planning.trace import trace_row, tree_bytes
-from demiurgic_jax.training.loop import COMPUTE_DTYPES, TrainConfig
+from demiurgic_jax.training.config import COMPUTE_DTYPES, TrainConfig
 from demiurgic_jax.training.optimizer import make_optimizer
 from demiurgic_jax.training.step import require_divisible
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from demiurgic_jax.model.config import ModelConfig, named_config
 from demiurgic_jax.planning.hardware import Hardware, find_hardware
-from demiurgic_jax.training.loop import TrainConfig
+from demiurgic_jax.training.config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from demiurgic_jax.planning.estimate import Plan, plan_step
 from demiurgic_jax.planning.hardware import find_hardware
 from demiurgic_jax.planning.prices import price_of
 from demiurgic_jax.planning.report import money, table
-from demiurgic_jax.training.loop import TrainConfig
+from demiurgic_jax.training.config import TrainConfig
 
 Range = tuple[float, float]
 # Tried in this order; the first that fits is taken: large batches hide more, and only need makes use of the host.

@@ -14,7 +14,7 @@ from demiurgic_jax.planning.ahead_of_time import DoesNotFitError, compile_step, 
 from demiurgic_jax.planning.figures import StepFigures, chip_mesh, rows_per_chip
 from demiurgic_jax.planning.hardware import Hardware
 from demiurgic_jax.planning.hlo import ProgramCounts
-from demiurgic_jax.training.loop import TrainConfig
+from demiurgic_jax.training.config import TrainConfig
 
 # Of a chip's peak FLOP/s, in kernels whose inside the TPU compiler does not time (assumed; not measured here).
 TPU_KERNEL_EFFICIENCY = 0.5

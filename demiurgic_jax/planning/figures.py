@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from demiurgic_jax.planning.hardware import Hardware
 from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
-from demiurgic_jax.training.loop import TrainConfig
+from demiurgic_jax.training.config import TrainConfig
 
 Method = Literal["compiled", "analytic"]
 

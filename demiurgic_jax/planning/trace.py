@@ -20,7 +20,7 @@ from demiurgic_jax.model.layout import Layout
 from demiurgic_jax.model.parameters import abstract_parameters
 from demiurgic_jax.planning.ahead_of_time import abstract_batch
 from demiurgic_jax.sharding.mesh import MeshShape
-from demiurgic_jax.training.loop import COMPUTE_DTYPES, TrainConfig
+from demiurgic_jax.training.config import COMPUTE_DTYPES, TrainConfig
 from demiurgic_jax.training.step import Batch, loss_sums
 
 # Shape suffixes: B batch, S sequence, T half the keys, H heads, K kv heads, D head dim.

@@ -30,13 +30,13 @@ def tell(topic: str, message: str) -> None:
 
 def hear(topic: str) -> str:
     """What was told about `topic`; waits for it."""
-    while not (told := _told(topic)):
+    while not (found := told(topic)):
         time.sleep(POLL_SECONDS)
-    return next(iter(told.values()))
+    return next(iter(found.values()))
 
 
-def _told(topic: str) -> dict[int, str]:
-    """Messages about `topic` by the number of the process."""
+def told(topic: str) -> dict[int, str]:
+    """What was told about `topic` until now, by the number of the process."""
     found = _store().key_value_dir_get(f"demiurgic/{topic}")
     return {int(key.rpartition("/")[2]): message for key, message in found}
 
@@ -60,12 +60,12 @@ def end_with_others(say: Callable[[str], None]) -> None:
         own = jax.process_index()
         while jax.distributed.is_initialized():
             try:
-                failures = [(index, told) for index, told in _told(FAILURE).items() if index != own]
+                failures = [(index, message) for index, message in told(FAILURE).items() if index != own]
             except (jax.errors.JaxRuntimeError, AttributeError):
                 return  # disconnected: the run is over
             if failures:
-                index, told = failures[0]
-                status, reason = json.loads(told)
+                index, message = failures[0]
+                status, reason = json.loads(message)
                 say(f"process {index}: {reason}")
                 _leave(status)
             time.sleep(POLL_SECONDS)
@@ -84,7 +84,7 @@ def _leave(status: int) -> None:
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     tell(LEAVING, "")
     deadline = time.monotonic() + LEAVING_SECONDS
-    while len(_told(LEAVING)) < jax.process_count() and time.monotonic() < deadline:
+    while len(told(LEAVING)) < jax.process_count() and time.monotonic() < deadline:
         time.sleep(0.05)
     if jax.process_index() == 0:
         time.sleep(2 * POLL_SECONDS)  # the store goes with this process, so it is the last

@@ -32,6 +32,10 @@ class ProfileWindow:
     def last(self) -> int:
         return self.start + self.count - 1
 
+    def starts_in(self, made: int, steps: int) -> bool:
+        """Whether its first step is one of the `steps` that follow after `made`."""
+        return made < self.start <= made + steps
+
     def require_ahead(self, made: int, steps: int) -> None:
         """UserError unless all of the steps are still to be made, of a run that has `made` of `steps`."""
         if self.start <= made or self.last > steps:

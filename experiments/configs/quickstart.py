@@ -60,7 +60,7 @@ def get_config() -> ConfigDict:
             "top_p": 0.98,  # mass after which the others go to the rest bucket
         }
     )
-    config.init = ConfigDict({"kind": "teacher", "layers": 24, "size": "tiny", "checkpoint": ""})
+    config.init = ConfigDict({"kind": "teacher", "layers": 24, "size": "tiny", "checkpoint": "", "ladder": ""})
     config.train = ConfigDict(
         {
             "steps": 88,
@@ -74,8 +74,12 @@ def get_config() -> ConfigDict:
             "remat": "dots",
             "scan_layers": True,
             "checkpoint_every": 44,
-            "keep_checkpoints": 1,
+            "keep_checkpoints": 1,  # the newest ones
+            "keep_every": 0,  # besides them, those of every so many steps; 0 for none
+            "keep_best": 0,  # and so many of those with the lowest held-out figure
+            "keep_best_metric": "heldout/cross_entropy",
             "eval_every": 44,
+            "hang_seconds": 0.0,  # without progress for so long a run ends itself (exit status 124); 0: never
             "mesh": {"data": 1, "fsdp": -1, "context": 1, "tensor": 1},
             "optimizer": {
                 "name": "adamw",  # adafactor, lion, muon, schedule_free
@@ -100,7 +104,12 @@ def get_config() -> ConfigDict:
                 "chip_tflops": 0.0,  # dense peak of one device, for MFU; 0: of chips that are known
                 "tensorboard": "auto",  # where it is installed; or on, off
             },
+            # NaN, infinity, or with sigmas > 0 a loss so far above the last ones: "stop", or "skip" that data
+            "spike": {"act": "stop", "sigmas": 0.0, "window": 128, "rollbacks": 3},
         }
     )
+    # Phases in a row: ({"name": "code", "steps": 60}, {"name": "answers", "mixture": {"sets": ("FOLDER",)}, …}), each
+    # with what it changes of `train`. Empty: one phase, as `train` says.
+    config.phases = ()
     config.evaluate = ConfigDict({"max_tokens": 64, "max_context": 512})
     return config

@@ -15,30 +15,45 @@ from demiurgic_jax.model.decoder import Decoder, init_params
 from demiurgic_jax.model.parameters import abstract_parameters
 from demiurgic_jax.planning.prices import price_of
 from demiurgic_jax.sharding.chips import chip_of
-from demiurgic_jax.training.loop import TrainConfig, train
+from demiurgic_jax.training.config import TrainConfig
 from demiurgic_jax.training.meter import progress_line
 from demiurgic_jax.training.metrics import parameter_overview, read_metrics
-from experiments.configuration import as_dataclass
+from demiurgic_jax.training.phases import PhasePlan, train_in_phases
 from experiments.progress import StageProgress
 from experiments.stages.cache import cache_folder
-from experiments.stages.shards import shard_set
+from experiments.stages.shards import mixture, outside_fingerprints, shard_set
 from experiments.stages.stage import Run, Stage
 from experiments.stages.tokenizer import run_tokenizer
 from experiments.teacher import local_teacher
+from experiments.training_phases import phase_configs
 
 INITS = ("teacher", "checkpoint", "random")
+# Fields of config.train that may change between the first step and the last: they say how a run is laid out, watched
+# and kept, not what is learnt. Another mesh rounds otherwise.
+OPERATIONAL = (
+    *("mesh", "remat", "scan_layers", "checkpoint_every", "keep_checkpoints", "keep_every", "keep_best"),
+    *("keep_best_metric", "eval_every", "hang_seconds", "spike", "metrics", "loader_workers"),
+    *("gathered_once", "splash_block"),
+)
 
 
 def _inputs(run: Run) -> Mapping[str, Any]:
     if run.config.init.kind not in INITS:
         raise UserError(f"config.init.kind={run.config.init.kind!r} is unknown: choose one of {', '.join(INITS)}")
-    as_dataclass(TrainConfig, run.config.train, "train")
+    phases = phase_configs(run.config)
+    if run.config.init.ladder and run.config.init.kind != "random":
+        raise UserError("config.init.ladder carries figures to another config.init.size: it needs init.kind=random")
     return {
-        # How a run is measured changes nothing of what it learns.
-        "train": {name: value for name, value in run.config.train.to_dict().items() if name != "metrics"},
+        "train": _lasting(run.config.train.to_dict()),
+        "phases": [_lasting(overrides) for overrides in run.config.phases],
+        "outside_shards": [outside_fingerprints(run, phase.train.mixture) for phase in phases],
         "init": run.config.init.to_dict(),
         "teacher": run.config.teacher.path if run.config.init.kind == "teacher" else None,
     }
+
+
+def _lasting(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in OPERATIONAL}
 
 
 def initial_model(run: Run, progress: StageProgress, vocab_size: int) -> tuple[ModelConfig, Any]:
@@ -71,37 +86,41 @@ def priced(config: TrainConfig) -> TrainConfig:
 
 
 def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
-    config = priced(as_dataclass(TrainConfig, run.config.train, "train"))
     tokenizer = run_tokenizer(run)
     model, initial_params = initial_model(run, progress, tokenizer.vocab_size)
+    phases = phase_configs(run.config, model)
+    total = sum(phase.train.steps for phase in phases)
     folder = run.workdir.folder("train")
     progress.say(parameter_overview(abstract_parameters(model)))
     progress.doing(f"{model.num_parameters / 1e6:,.1f} M parameters on {jax.device_count()} device(s), compiling")
 
     def show(step: int, metrics: Mapping[str, float]) -> None:
-        progress(step, config.steps, "steps", progress_line(metrics))
+        note = progress_line(metrics)
+        if "phase" in metrics:
+            note = f"{phases[int(metrics['phase']) - 1].name}: {note}"
+        progress(step, total, "steps", note)
 
-    train(
-        config,
+    train_in_phases(
+        [PhasePlan(phase.name, priced(phase.train), mixture(run, phase.train.mixture)) for phase in phases],
         model,
         tokenizer,
-        shard_set(run, "train"),
         {"heldout": shard_set(run, "heldout")},
         folder=folder,
         initial_params=initial_params,
         provenance={"experiment": run.name, "teacher": run.config.teacher.model, "init": run.config.init.kind},
         on_step=show,
         profile=run.profile,
+        warn=progress.say,
     )
     if jax.process_index() > 0:
         return {}
     rows = read_metrics(folder / "metrics.jsonl")
     speeds = sorted(row["tokens_per_second"] for row in rows if "tokens_per_second" in row)
     return {
-        "steps": config.steps,
+        "steps": total,
         "parameters": model.num_parameters,
         "layers": model.num_layers,
-        "tokens": config.steps * config.batch_size * config.context,
+        "tokens": sum(phase.train.steps * phase.train.batch_size * phase.train.context for phase in phases),
         "heldout_before": _heldout(rows[0]),
         "heldout_after": _heldout(rows[-1]),
         "measured": {"tokens_per_second": speeds[len(speeds) // 2]},

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 from demiurgic_jax.checkpoints.checkpoint import Card, CheckpointFolder, open_model
+from demiurgic_jax.checkpoints.retention import Retention
 from demiurgic_jax.errors import UserError
+from demiurgic_jax.model.decoder import Decoder, unembedding
 from demiurgic_jax.model.parameters import abstract_parameters
 from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
 from demiurgic_jax.sharding.rules import parameter_shardings
 
 
 def saved(folder, params, tokenizer, config, steps=(7,), *, keep=None):
-    with CheckpointFolder(folder, keep=keep) as checkpoints:
+    with CheckpointFolder(folder, Retention(last=keep)) as checkpoints:
         for step in steps:
             moved = jax.tree.map(lambda x, step=step: x + step, params)
             checkpoints.save(step, moved, tokenizer, Card(config, f"data-{step}", {"teacher": "none"}))
@@ -37,7 +39,8 @@ def test_a_folder_and_a_step_of_it_open_as_they_were_saved(tmp_path, params, tok
     assert (newest.step, older.step) == (7, 3)
     for opened in (newest, older):
         assert opened.config == config
-        assert opened.card == Card(config, f"data-{opened.step}", {"teacher": "none"})
+        card = replace(opened.card, tokenizer_fingerprint="", digests={})
+        assert card == Card(config, f"data-{opened.step}", {"teacher": "none"})
         assert opened.tokenizer.fingerprint == tokenizer.fingerprint
         assert opened.tokenizer.encode("return a + b") == tokenizer.encode("return a + b")
         jax.tree.map(lambda a, b, step=opened.step: np.testing.assert_array_equal(a, b + step), opened.params, params)
@@ -91,6 +94,46 @@ def test_another_shape_is_refused_by_the_parameters_name(tmp_path, params, token
 def test_only_the_newest_are_kept(tmp_path, params, tokenizer, config):
     saved(tmp_path, params, tokenizer, config, steps=(1, 2, 3, 4), keep=2)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.isdigit()) == ["3", "4"]
+
+
+def test_the_last_the_round_the_best_and_the_named_ones_are_kept(tmp_path, params, tokenizer, config):
+    figures = {1: 3.0, 2: 1.0, 3: 2.0, 4: None, 5: 4.0, 6: 5.0, 7: 6.0}
+    retention = Retention(last=1, every=5, best=2, always=(4,))
+    for steps in ((1, 2, 3, 4), (5, 6, 7)):  # closed and opened in between: the figures are in the cards
+        with CheckpointFolder(tmp_path, retention) as checkpoints:
+            for step in steps:
+                heldout = {} if figures[step] is None else {"heldout/cross_entropy": figures[step]}
+                checkpoints.save(step, params, tokenizer, Card(config, heldout=heldout))
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.isdigit()) == ["2", "3", "4", "5", "7"]
+
+
+def test_saved_on_8x1_it_gives_the_same_logits_on_2x4_and_on_one_device(tmp_path, params, tokenizer, config):
+    tokens = jnp.arange(8 * 16, dtype=jnp.int32).reshape(8, 16) % 400
+    positions, segments = jnp.tile(jnp.arange(16), (8, 1)), jnp.ones((8, 16), jnp.int32)
+
+    def logits(laid):
+        on_host = jax.tree.map(np.asarray, laid)
+        hidden, _ = Decoder(config).apply({"params": on_host}, tokens, positions, segments)
+        return np.asarray(hidden @ unembedding(config, on_host).T)
+
+    laid = jax.tree.map(jax.device_put, params, parameter_shardings(make_mesh(MeshShape(data=8, fsdp=1)), config))
+    with CheckpointFolder(tmp_path) as checkpoints:
+        checkpoints.save(1, laid, tokenizer, Card(config))
+        checkpoints.wait()
+        two_by_four, _ = checkpoints.restore(1, on_mesh(config, MeshShape(data=2, fsdp=4)))
+        alone, _ = checkpoints.restore(1, abstract_parameters(config))
+    assert len(two_by_four["embedding"].sharding.device_set) == 8
+    assert len(alone["embedding"].sharding.device_set) == 1
+    for restored in (two_by_four, alone):
+        np.testing.assert_array_equal(logits(restored), logits(laid))
+
+
+def test_restored_in_another_dtype_it_is_the_rounded_one(tmp_path, params, tokenizer, config):
+    saved(tmp_path, params, tokenizer, config, steps=(1,))
+    wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), abstract_parameters(config))
+    with CheckpointFolder(tmp_path) as checkpoints:
+        restored, _ = checkpoints.restore(1, wanted)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, (b + 1).astype(jnp.bfloat16)), restored, params)
 
 
 def test_folders_without_a_checkpoint_are_refused(tmp_path):

@@ -118,6 +118,19 @@ def test_full_disk(capsys, tmp_path):
         os.system(f"umount {disk}")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a disk that takes nothing from root needs a mount")
+def test_read_only_disk(capsys, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.system(f"mount -t tmpfs -o ro,size=64k tmpfs {disk} 2>/dev/null"):
+        pytest.skip("mounting is not allowed here")
+    try:
+        said = refused(capsys, f"--workdir={disk}/run", "--stages=seeds", *SEEDS)
+        assert f"{disk}/run cannot be written (Read-only file system): give a --workdir that can" in said
+    finally:
+        os.system(f"umount {disk}")
+
+
 @pytest.fixture(scope="module")
 def finished_shards(smollm2_gguf, tmp_path_factory) -> Path:
     """A micro run up to its shards."""

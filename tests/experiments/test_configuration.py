@@ -3,7 +3,7 @@
 import pytest
 
 from demiurgic_jax.errors import UserError
-from demiurgic_jax.training.loop import TrainConfig
+from demiurgic_jax.training.config import TrainConfig
 from experiments.configuration import as_dataclass, config_names, field_values, load_config
 from experiments.run import main, parse_arguments
 

@@ -17,7 +17,7 @@ from demiurgic_jax.model.config import named_config
 from demiurgic_jax.sharding.mesh import make_mesh
 from demiurgic_jax.sharding.processes import find_processes
 from demiurgic_jax.sharding.rendezvous import Member
-from demiurgic_jax.training.loop import TrainConfig
+from demiurgic_jax.training.config import TrainConfig
 from demiurgic_jax.training.step import require_divisible
 from experiments.configuration import as_dataclass, load_config
 from experiments.run import parse_arguments

@@ -9,7 +9,7 @@ from demiurgic_jax.planning.ahead_of_time import compile_step, missing_compiler,
 from demiurgic_jax.planning.estimate import plan_step
 from demiurgic_jax.planning.hardware import find_hardware
 from demiurgic_jax.planning.trace import trace_row
-from demiurgic_jax.training.loop import TrainConfig
+from demiurgic_jax.training.config import TrainConfig
 
 MODEL = dataclasses.replace(named_config("tiny"), vocab_size=4096, head_dim=128, embed_dim=512, mlp_dim=1024)
 

@@ -13,7 +13,7 @@ from demiurgic_jax.planning.estimate import plan_step
 from demiurgic_jax.planning.hardware import find_hardware
 from demiurgic_jax.planning.report import as_json, describe, recommendation, verdict
 from demiurgic_jax.sharding.mesh import MeshShape
-from demiurgic_jax.training.loop import TrainConfig
+from demiurgic_jax.training.config import TrainConfig
 
 SEVEN = named_config("7b")
 TRAIN = TrainConfig(steps=1000, batch_size=256, context=4096, compute_dtype="bfloat16", remat="full")

@@ -8,7 +8,7 @@ from demiurgic_jax.model.config import named_config
 from demiurgic_jax.model.decoder import REMAT_POLICIES
 from demiurgic_jax.model.flops import attention_flops, training_flops
 from demiurgic_jax.planning.trace import trace_row
-from demiurgic_jax.training.loop import TrainConfig
+from demiurgic_jax.training.config import TrainConfig
 
 MODEL = named_config("1b")
 TRAIN = TrainConfig(steps=10, batch_size=1, context=2048, compute_dtype="bfloat16", remat="none")

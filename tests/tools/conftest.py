@@ -14,7 +14,8 @@ from demiurgic_jax.data.tokenizer import Tokenizer, save_tokenizer
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoder import Decoder, init_params
 from demiurgic_jax.sharding.mesh import MeshShape
-from demiurgic_jax.training.loop import TrainConfig, train
+from demiurgic_jax.training.config import TrainConfig
+from demiurgic_jax.training.loop import train
 from experiments.configuration import as_dataclass, load_config
 from experiments.workdir import Workdir
 

@@ -10,10 +10,12 @@ from demiurgic_jax.checkpoints.checkpoint import open_model
 from demiurgic_jax.data.shards import write_shards
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.sharding.mesh import MeshShape
-from demiurgic_jax.training.loop import DivergedError, TrainConfig, train
+from demiurgic_jax.training.config import TrainConfig
+from demiurgic_jax.training.loop import train
 from demiurgic_jax.training.losses import LossConfig
 from demiurgic_jax.training.metrics import MEASURED, read_metrics
 from demiurgic_jax.training.optimizer import OptimizerConfig
+from demiurgic_jax.training.spikes import DivergedError
 
 CONFIG = TrainConfig(
     steps=6,
@@ -38,7 +40,7 @@ class PowerCutError(Exception):
 def trainer(model, params, tokenizer, train_set, heldout_set):
     """train() with everything but the folder and the config filled in; records the steps that it made."""
 
-    def run(folder, config=CONFIG, *, shards=train_set, initial_params=lambda: params, stop_after=None):
+    def run(folder, config=CONFIG, *, shards=train_set, initial_params=lambda: params, stop_after=None, **more):
         steps = []
 
         def on_step(step, metrics):
@@ -56,6 +58,7 @@ def trainer(model, params, tokenizer, train_set, heldout_set):
             initial_params=initial_params,
             provenance={"teacher": "tests"},
             on_step=on_step,
+            **more,
         )
         return steps
 
@@ -141,6 +144,35 @@ def test_a_line_cut_off_by_a_kill_is_written_again(trainer, unbroken, tmp_path):
         file.write('{"step": 5, "lo')
     trainer(tmp_path)
     assert lasting(read_metrics(tmp_path / "metrics.jsonl")) == lasting(read_metrics(unbroken / "metrics.jsonl"))
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_ends_in_the_same_bits(trainer, unbroken, tmp_path):
+    config = replace(CONFIG, checkpoint_every=2)
+    with pytest.raises(PowerCutError):
+        trainer(tmp_path, config, stop_after=5)
+    largest = max((tmp_path / "checkpoints/4/params").rglob("*"), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 8
+    largest.write_bytes(content)
+    warned = []
+    assert trainer(tmp_path, config, warn=warned.append) == [3, 4, 5, 6]
+    (said,) = warned
+    assert str(tmp_path / "checkpoints/4") in said
+    assert "is not what was saved" in said
+    ours, theirs = open_model(tmp_path / "checkpoints"), open_model(unbroken / "checkpoints")
+    jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row for row in rows if "damaged_checkpoint" in row] == [{"step": 2, "damaged_checkpoint": 4}]
+    assert lasting([row for row in rows if "loss" in row]) == lasting(read_metrics(unbroken / "metrics.jsonl")[1:])
+
+
+def test_best_checkpoints_need_figures_of_every_checkpoint(trainer, tmp_path):
+    with pytest.raises(UserError, match=r"keep_best=1 needs held-out figures of every checkpoint"):
+        replace(CONFIG, keep_best=1)
+    trainer(tmp_path, replace(CONFIG, keep_best=1, keep_checkpoints=1, checkpoint_every=2))
+    rows = [row for row in read_metrics(tmp_path / "metrics.jsonl")[1:] if "heldout/cross_entropy" in row]
+    best = min(rows, key=lambda row: row["heldout/cross_entropy"])["step"]
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {str(best), "6"}
 
 
 def test_a_diverging_run_stops_and_names_step_and_metric(trainer, tmp_path):

@@ -10,7 +10,7 @@ from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.decoder import Decoder
 from demiurgic_jax.sharding.layout import layout_on
 from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
-from demiurgic_jax.training.loop import put_batch
+from demiurgic_jax.sharding.placement import put_batch
 from demiurgic_jax.training.losses import LossConfig
 from demiurgic_jax.training.optimizer import OptimizerConfig, make_optimizer
 from demiurgic_jax.training.state import abstract_state, new_state

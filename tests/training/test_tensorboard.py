@@ -9,7 +9,8 @@ import pytest
 
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.sharding.mesh import MeshShape
-from demiurgic_jax.training.loop import TrainConfig, train
+from demiurgic_jax.training.config import TrainConfig
+from demiurgic_jax.training.loop import train
 from demiurgic_jax.training.metrics import MetricsConfig, read_metrics
 from demiurgic_jax.training.optimizer import OptimizerConfig
 

@@ -14,7 +14,7 @@ from demiurgic_jax.model.decoder import Decoder
 from demiurgic_jax.sharding.layout import layout_on
 from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
 from demiurgic_jax.sharding.placement import put_batch
-from demiurgic_jax.training.loop import TrainConfig
+from demiurgic_jax.training.config import TrainConfig
 from demiurgic_jax.training.losses import LossConfig
 from demiurgic_jax.training.optimizer import OptimizerConfig, make_optimizer
 from demiurgic_jax.training.quantization import weight_product

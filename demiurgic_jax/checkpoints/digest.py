@@ -1,0 +1,64 @@
+"""Digests of arrays as the devices hold them.
+
+Neither Orbax nor the formats under it notice a flipped bit in an array. A digest taken before a checkpoint is written
+and compared after it is read holds for the whole way, on any mesh and any number of processes: it is a sum of
+integers, so it does not depend on how the array is cut, and nothing has to be read again.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """Leaves by path. Optimizer states are nested tuples of named tuples, whose classes may change from
+    one optax to the next; paths and arrays are what a checkpoint promises to keep."""
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def digests(tree: Any) -> dict[str, int]:
+    """A number of 32 bits for every array (device or host) of the tree, by its path.
+
+    Any change of a single element changes it; of several it goes unnoticed once in 2^32. Equal arrays have equal
+    digests, whatever their layout over devices; the dtype counts.
+    """
+    cpu = jax.local_devices(backend="cpu")[0]
+    leaves = {
+        name: leaf if isinstance(leaf, jax.Array) else jax.device_put(np.asarray(leaf), cpu)
+        for name, leaf in by_path(tree).items()
+    }
+    groups: dict[frozenset[jax.Device], dict[str, jax.Array]] = {}
+    for name, leaf in leaves.items():
+        groups.setdefault(frozenset(leaf.sharding.device_set), {})[name] = leaf
+    sums = [jax.device_get(_sums(group)) for group in groups.values()]
+    return {name: int(value) for group in sums for name, value in group.items()}
+
+
+def first_difference(found: Mapping[str, int], wanted: Mapping[str, int]) -> str | None:
+    """The path of the first array whose digest is not the wanted one, or None."""
+    return next((name for name in found if found[name] != wanted.get(name)), None)
+
+
+@jax.jit
+def _sums(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {name: _sum(leaf) for name, leaf in leaves.items()}
+
+
+def _sum(x: jax.Array) -> jax.Array:
+    """Sum modulo 2^32 of mixed(bits of element i + i · odd constant): one to one in the bits of each element."""
+    word = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
+    bits = jax.lax.bitcast_convert_type(x, word).astype(jnp.uint32)
+    index = jnp.uint32(0)
+    for axis, size in enumerate(x.shape):
+        index = index * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+    return jnp.sum(_mixed(bits + index * jnp.uint32(0x9E3779B1)), dtype=jnp.uint32)
+
+
+def _mixed(x: jax.Array) -> jax.Array:
+    """MurmurHash3's finalizer (Appleby 2008), uint32 to uint32, one to one."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
