@@ -8,8 +8,10 @@ manifest.json                                   counts, checksums, tokenizer, pr
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +171,7 @@ class ShardSet:
             self._check_size(entry, index, sizes[entry["file"]])
         self._ids = np.dtype(self.manifest["token_dtype"]).newbyteorder("<")
         self._offsets = [index.offsets for index in indexes]
-        self._first = np.cumsum([0] + [len(index.lengths) for index in indexes])
+        self._first = [0, *accumulate(len(index.lengths) for index in indexes)]
         self.lengths = np.concatenate([index.lengths for index in indexes]).view(np.int32)  # tokens, [N]
 
     def _read_manifest(self, sizes: Mapping[str, int]) -> dict[str, Any]:
@@ -236,8 +238,8 @@ class ShardSet:
         """One document: one read of its bytes, checksums verified. Raises UserError naming the shard and record."""
         if not 0 <= document < len(self):
             raise IndexError(f"document {document} of {len(self)}")
-        shard = int(np.searchsorted(self._first, document, side="right")) - 1
-        record = document - int(self._first[shard])
+        shard = bisect_right(self._first, document) - 1
+        record = document - self._first[shard]
         start, stop = self._offsets[shard][record : record + 2].tolist()
         try:
             data = unframe(self._storage.read_range(self._names[shard], start, stop))
