@@ -18,7 +18,10 @@ from jax.sharding import Mesh
 
 from demiurgic_jax.checkpoints.checkpoint import Card, CheckpointFolder
 from demiurgic_jax.data.batch import Batch
+from demiurgic_jax.data.fim import FimConfig
 from demiurgic_jax.data.loader import Loader
+from demiurgic_jax.data.mixture import Mixture, MixtureConfig
+from demiurgic_jax.data.packing import require_packing
 from demiurgic_jax.data.shards import ShardSet
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
@@ -39,7 +42,8 @@ COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 @dataclass(frozen=True)
 class TrainConfig:
     """One run. `batch_size` counts rows of `context` tokens over all processes; `soft_targets` is the number
-    K of teacher entries read per token, 0 to train on text alone."""
+    K of teacher entries read per token, 0 to train on text alone. `loader_workers` processes read ahead, 0: threads.
+    The caller opens the sets of `mixture`."""
 
     steps: int
     batch_size: int
@@ -47,6 +51,10 @@ class TrainConfig:
     grad_accum_steps: int = 1
     seed: int = 0
     soft_targets: int = 0
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    packing: str = "best_fit"
+    fim: FimConfig = field(default_factory=FimConfig)
+    loader_workers: int = 0
     compute_dtype: str = "float32"
     remat: str = "full"
     scan_layers: bool = True
@@ -65,6 +73,9 @@ class TrainConfig:
         for name in ("steps", "batch_size", "context", "grad_accum_steps", "checkpoint_every", "eval_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name}={getattr(self, name)} must be at least 1")
+        require_packing(self.packing)
+        if self.loader_workers < 0:
+            raise UserError(f"train.loader_workers={self.loader_workers} must be at least 0")
         if self.loss.distill_weight > 0 and self.soft_targets == 0:
             raise UserError(
                 f"train.loss.distill_weight={self.loss.distill_weight} needs soft targets: set train.soft_targets"
@@ -79,7 +90,7 @@ def train(
     config: TrainConfig,
     model: ModelConfig,
     tokenizer: Tokenizer,
-    train_set: ShardSet,
+    train_set: ShardSet | Mixture,
     heldout_set: ShardSet,
     *,
     folder: Path,
@@ -116,7 +127,14 @@ def train(
     train_step = make_train_step(decoder, optimizer, config.loss, mesh, abstract, config.grad_accum_steps)
     eval_step = make_eval_step(decoder, config.loss, mesh, abstract)
     sources = {"row_length": config.context, "seed": config.seed, "soft_targets": config.soft_targets}
-    loader = Loader(train_set, batch_size=config.batch_size, **sources)
+    loader = Loader(
+        train_set,
+        batch_size=config.batch_size,
+        packing=config.packing,
+        fim=config.fim,
+        tokenizer=tokenizer,
+        **sources,
+    )
     # A small held-out set may fill fewer rows than a training batch; one row per device is enough.
     eval_rows = mesh.shape["data"] * mesh.shape["fsdp"]
     heldout = Loader(heldout_set, batch_size=1, **sources)
@@ -139,7 +157,7 @@ def train(
         if latest is None:
             log.write(0, evaluate(state.params))
         started = time.perf_counter()
-        for step, host_batch in _steps(loader, mesh, latest or 0, config.steps):
+        for step, host_batch in _steps(loader, mesh, latest or 0, config):
             batch = put_batch(host_batch, mesh)
             state, device_metrics = train_step(state, batch)
             metrics = {name: float(value) for name, value in jax.device_get(device_metrics).items()}
@@ -158,11 +176,12 @@ def train(
         log.close()
 
 
-def _steps(loader: Loader, mesh: Mesh, start: int, stop: int) -> Iterator[tuple[int, Batch]]:
+def _steps(loader: Loader, mesh: Mesh, start: int, config: TrainConfig) -> Iterator[tuple[int, Batch]]:
     index, count = row_share(mesh)
-    with loader.batches(start, process_index=index, process_count=count) as batches:
+    workers = config.loader_workers
+    with loader.batches(start, process_index=index, process_count=count, workers=workers) as batches:
         for step, batch in batches:
-            if step >= stop:
+            if step >= config.steps:
                 return
             yield step, batch
 

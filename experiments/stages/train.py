@@ -17,7 +17,7 @@ from demiurgic_jax.training.metrics import read_metrics
 from experiments.configuration import as_dataclass
 from experiments.progress import StageProgress
 from experiments.stages.cache import cache_folder
-from experiments.stages.shards import shard_set
+from experiments.stages.shards import mixture, outside_fingerprints, shard_set
 from experiments.stages.stage import Run, Stage
 from experiments.stages.tokenizer import run_tokenizer
 from experiments.teacher import local_teacher
@@ -28,9 +28,10 @@ INITS = ("teacher", "checkpoint", "random")
 def _inputs(run: Run) -> Mapping[str, Any]:
     if run.config.init.kind not in INITS:
         raise UserError(f"config.init.kind={run.config.init.kind!r} is unknown: choose one of {', '.join(INITS)}")
-    as_dataclass(TrainConfig, run.config.train, "train")
+    config = as_dataclass(TrainConfig, run.config.train, "train")
     return {
         "train": run.config.train.to_dict(),
+        "outside_shards": outside_fingerprints(run, config.mixture),
         "init": run.config.init.to_dict(),
         "teacher": run.config.teacher.path if run.config.init.kind == "teacher" else None,
     }
@@ -72,7 +73,7 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
         config,
         model,
         tokenizer,
-        shard_set(run, "train"),
+        mixture(run, config.mixture),
         shard_set(run, "heldout"),
         folder=folder,
         initial_params=initial_params,
