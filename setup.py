@@ -30,6 +30,7 @@ EXTRAS = {
     "quantized": ["qwix>=0.1.8,<0.2"],  # train.quantized_matmuls
     "gguf": ["gguf>=0.17.1,<0.20"],
     "tfds": ["tensorflow-cpu>=2.20", "tensorflow-datasets>=4.9.9", "tensorboard>=2.20"],
+    "parquet": ["pyarrow>=18"],  # Parquet files as sources of shards
     "cloud": ["gcsfs>=2024.2", "s3fs>=2024.2"],  # shards at gs:// and s3://
     "tpu": ["jax[tpu]"],
     "gpu": ["jax[cuda12]"],

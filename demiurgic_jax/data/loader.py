@@ -7,6 +7,7 @@ and that it is the m-th row of that set; of a plan with R rows that is
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -18,12 +19,13 @@ from demiurgic_jax.data.fim import FimConfig, FimTransform
 from demiurgic_jax.data.mixture import Mixture
 from demiurgic_jax.data.order import hashed, permuted, process_share
 from demiurgic_jax.data.packing import plan_rows
-from demiurgic_jax.data.rows import RowReader, empty_batch
+from demiurgic_jax.data.rows import RowReader, batch_of
 from demiurgic_jax.data.shards import ShardSet
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
 
 END_OF_STEPS = 1 << 62
+BLOCK = 256  # rows whose places are found together, which costs little more than one alone
 
 
 class _Row(NamedTuple):
@@ -80,6 +82,7 @@ class Loader:
                 assert tokenizer is not None, "FIM cuts text, so it needs the tokenizer"
                 transform = FimTransform(fim, tokenizer, source_seed)
             self.sources.append(RowReader(shard_set, plan, transform))
+        self._block = lru_cache(maxsize=16)(self._places)
         self.num_rows = sum(source.plan.num_rows for source in self.sources)
         folders = ", ".join(str(shard_set.folder) for shard_set in self.mixture.sets)
         if self.num_rows < batch_size:
@@ -130,7 +133,15 @@ class Loader:
 
     def _rows(self, step: int, share: slice) -> list[_Row]:
         """Which rows make up the given part of `step`'s global batch."""
-        sources, ranks = self.mixture.place(step * self.batch_size + np.arange(share.start, share.stop))
+        first, last = step * self.batch_size + share.start, step * self.batch_size + share.stop
+        blocks = range(first // BLOCK, (last - 1) // BLOCK + 1)
+        rows = [row for block in blocks for row in self._block(block)]
+        skipped = first - blocks.start * BLOCK
+        return rows[skipped : skipped + last - first]
+
+    def _places(self, block: int) -> list[_Row]:
+        """Rows block·BLOCK … (block + 1)·BLOCK - 1 of the stream."""
+        sources, ranks = self.mixture.place(np.arange(block * BLOCK, (block + 1) * BLOCK))
         rows, epochs = np.empty_like(ranks), np.empty_like(ranks)
         for i in np.unique(sources):
             mine = np.flatnonzero(sources == i)
@@ -139,13 +150,11 @@ class Loader:
             for epoch in np.unique(epochs[mine]).tolist():
                 now = epochs[mine] == epoch
                 rows[mine[now]] = permuted(self._seeds[i], epoch, places[now], size)
-        return [_Row(*row) for row in zip(sources.tolist(), rows.tolist(), epochs.tolist(), strict=True)]
+        return list(map(_Row, sources.tolist(), rows.tolist(), epochs.tolist()))
 
     def _read(self, rows: Sequence[_Row], batch_size: int) -> Batch:
-        batch = empty_batch(batch_size, self.row_length, self.soft_targets)
-        for b, row in enumerate(rows):
-            self.sources[row.source].fill(batch, b, row.row, row.epoch)
-        return batch
+        pieces = [self.sources[row.source].pieces(row.row, row.epoch) for row in rows]
+        return batch_of(pieces, batch_size, self.row_length, self.soft_targets)
 
 
 def _rebuilt(data: ShardSet | Mixture, arguments: dict[str, Any]) -> Loader:

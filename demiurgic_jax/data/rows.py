@@ -1,8 +1,9 @@
 """Rows of a packing plan as arrays.
 
-Shape suffixes: B rows, S row length, K soft-target entries per position.
+Shape suffixes: B rows, S row length, K soft-target entries per position; n tokens of a piece, of which m have a target.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,12 +19,12 @@ from demiurgic_jax.data.soft_targets import SoftTargets
 CODE = "code"
 
 
-class _Piece(NamedTuple):
-    """What of a document stands in one row. Its last token may have no target: m is n or n-1."""
+class Piece(NamedTuple):
+    """What of a document stands in one row."""
 
     tokens: np.ndarray  # integer [n]
-    targets: np.ndarray  # integer [m]
-    weights: np.ndarray | int  # [m], or of all
+    following: int | None  # the target of the last token, if it has one: m is n or n-1
+    weights: np.ndarray | None  # [m]; None: all 1
     soft_targets: SoftTargets | None  # of m positions
 
 
@@ -35,63 +36,78 @@ class RowReader:
         self.plan = plan
         self._fim = fim
 
-    def fill(self, batch: Batch, b: int, row: int, epoch: int) -> None:
-        """Writes `row`, as it is in `epoch`, into row `b` of an empty batch."""
-        column = 0
-        for segment, (document, start, stop) in enumerate(self.plan.pieces(row), start=1):
-            piece = self._piece(document, start, stop, epoch)
-            _write(batch, b, column, segment, piece)
-            column += len(piece.tokens)
+    def pieces(self, row: int, epoch: int) -> list[Piece]:
+        """`row` as it is in `epoch`."""
+        return [self._piece(*piece, epoch) for piece in self.plan.pieces(row)]
 
     def keys(self, row: int) -> list[str]:
         """The keys of the documents in `row`."""
         return [self.shard_set.read(document).key for document, _, _ in self.plan.pieces(row)]
 
-    def _piece(self, number: int, start: int, stop: int, epoch: int) -> _Piece:
+    def _piece(self, number: int, start: int, stop: int, epoch: int) -> Piece:
         document = self.shard_set.read(number)
         if self._fim is not None and document.task == CODE and document.loss_mask is None:
             tokens = self._fim(document.tokens[start:stop], epoch, number, start)
             if tokens is not None:
                 # The teacher was asked about other text: a task has no soft targets.
-                return _Piece(tokens, tokens[1:], self._fim.learnt(tokens[1:]), None)
+                return Piece(tokens, None, self._fim.learnt(tokens[1:]), None)
         return _cut(document, start, stop)
 
 
-def _cut(document: Document, start: int, stop: int) -> _Piece:
+def _cut(document: Document, start: int, stop: int) -> Piece:
     """Tokens start..stop-1. The target of the last one is the first of the document's next piece, so cutting loses
     none."""
-    targets = document.tokens[start + 1 : stop + 1]
-    mask, soft = document.loss_mask, document.soft_targets
-    return _Piece(
-        document.tokens[start:stop],
-        targets,
-        1 if mask is None else mask[start + 1 : stop + 1],
-        None if soft is None else soft.slice(start, start + len(targets)),
+    tokens, mask, soft = document.tokens, document.loss_mask, document.soft_targets
+    following = int(tokens[stop]) if stop < len(tokens) else None
+    last = stop if following is not None else stop - 1
+    return Piece(
+        tokens[start:stop],
+        following,
+        None if mask is None else mask[start + 1 : last + 1],
+        None if soft is None else soft.slice(start, last),
     )
 
 
-def empty_batch(B: int, S: int, K: int) -> Batch:
-    """Rows of nothing: segment 0, weight 0. K 0 leaves the teacher out."""
-    return Batch(
-        tokens=np.zeros((B, S), np.int32),
-        targets=np.zeros((B, S), np.int32),
-        positions=np.zeros((B, S), np.int32),
-        segment_ids=np.zeros((B, S), np.int32),
-        loss_weights=np.zeros((B, S), np.float32),
-        teacher_ids=np.zeros((B, S, K), np.int32) if K else None,
-        teacher_logprobs=np.full((B, S, K), -np.inf, np.float32) if K else None,
-    )
+def batch_of(rows: Sequence[Sequence[Piece]], B: int, S: int, K: int) -> Batch:
+    """The pieces of each row side by side, then nothing: segment 0, weight 0; rows of nothing up to `B`.
 
-
-def _write(batch: Batch, b: int, column: int, segment: int, piece: _Piece) -> None:
-    size = len(piece.tokens)
-    here = slice(column, column + size)
-    batch.tokens[b, here] = piece.tokens
-    batch.positions[b, here] = np.arange(size)
-    batch.segment_ids[b, here] = segment
-    learnt = slice(column, column + len(piece.targets))
-    batch.targets[b, learnt] = piece.targets
-    batch.loss_weights[b, learnt] = piece.weights
-    if batch.teacher_ids is not None and batch.teacher_logprobs is not None and piece.soft_targets is not None:
-        dense = piece.soft_targets.dense(batch.teacher_ids.shape[-1])
-        batch.teacher_ids[b, learnt], batch.teacher_logprobs[b, learnt] = dense
+    `K` 0 leaves the teacher out.
+    """
+    nothing = np.zeros(S, np.int32)
+    tokens, sizes, segments, following = [], [], [], []
+    masked: list[tuple[int, Piece]] = []  # those to go back to, and where they begin
+    for b in range(B):
+        end = b * S
+        for segment, piece in enumerate(rows[b] if b < len(rows) else (), start=1):
+            if piece.weights is not None or piece.soft_targets is not None:
+                masked.append((end, piece))
+            tokens.append(piece.tokens)
+            sizes.append(len(piece.tokens))
+            segments.append(segment)
+            following.append(piece.following)
+            end += len(piece.tokens)
+        if left := (b + 1) * S - end:
+            tokens.append(nothing[:left])
+            sizes.append(left)
+            segments.append(0)
+            following.append(None)
+    ends = np.cumsum(sizes)
+    flat_tokens = np.concatenate(tokens, dtype=np.int32)
+    segment_ids = np.repeat(np.array(segments, np.int32), sizes)
+    positions = np.arange(B * S, dtype=np.int32) - np.repeat((ends - sizes).astype(np.int32), sizes)
+    positions *= segment_ids > 0
+    targets = np.empty_like(flat_tokens)
+    targets[:-1] = flat_tokens[1:]
+    targets[ends - 1] = [token or 0 for token in following]
+    weights = (segment_ids > 0).astype(np.float32)
+    weights[ends - 1] = [token is not None for token in following]
+    teacher_ids = np.zeros((B * S, K), np.int32) if K else None
+    teacher_logprobs = np.full((B * S, K), -np.inf, np.float32) if K else None
+    for start, piece in masked:
+        if piece.weights is not None:
+            weights[start : start + len(piece.weights)] = piece.weights
+        if piece.soft_targets is not None and teacher_ids is not None and teacher_logprobs is not None:
+            here = slice(start, start + len(piece.soft_targets))
+            teacher_ids[here], teacher_logprobs[here] = piece.soft_targets.dense(K)
+    flat = (flat_tokens, targets, positions, segment_ids, weights, teacher_ids, teacher_logprobs)
+    return Batch(*(None if array is None else array.reshape(B, S, *array.shape[1:]) for array in flat))

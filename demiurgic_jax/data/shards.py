@@ -8,8 +8,10 @@ manifest.json                                   counts, checksums, tokenizer, pr
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -67,22 +69,22 @@ class ShardSetWriter:
             "token_dtype": token_dtype(tokenizer.vocab_size).name,
             "provenance": json.loads(json.dumps(provenance)),
         }
-        self._origin = hashlib.sha256(_canonical(self._head)).hexdigest()
+        self.origin = hashlib.sha256(_canonical(self._head)).hexdigest()
 
     def has_shard(self, shard: int) -> bool:
         """Whether this shard stands finished on disk, made from the same tokenizer and provenance."""
-        path = self._path(shard)
+        path = self.path(shard)
         try:
             summary = read_index(path, _mend(self.folder)).summary
         except UserError:  # missing or damaged: to be written again, which is the mend
             return False
-        return path.is_file() and summary.origin == self._origin and summary.shard_bytes == path.stat().st_size
+        return path.is_file() and summary.origin == self.origin and summary.shard_bytes == path.stat().st_size
 
     def write_shard(self, shard: int, documents: Iterable[Document]) -> None:
         """Writes one whole shard. Raises UserError naming the document that does not fit."""
-        path = self._path(shard)
+        path = self.path(shard)
         ids = token_dtype(self._head["vocab_size"])
-        summary = ShardSummary(self._origin)
+        summary = ShardSummary(self.origin)
         offsets, lengths, digest = [0], [], hashlib.sha256()
         (self.folder / MANIFEST).unlink(missing_ok=True)
         index_path(path).unlink(missing_ok=True)
@@ -104,7 +106,7 @@ class ShardSetWriter:
         missing = [shard for shard in range(self.num_shards) if not self.has_shard(shard)]
         if missing:
             raise ValueError(f"shards {missing} of {self.folder} were never written")
-        paths = [self._path(shard) for shard in range(self.num_shards)]
+        paths = [self.path(shard) for shard in range(self.num_shards)]
         self._remove_leftovers({path.name for path in paths})
         summaries = [read_index(path, _mend(self.folder)).summary for path in paths]
         for name, content in tfds_files(self._head["token_dtype"], summaries).items():
@@ -120,7 +122,8 @@ class ShardSetWriter:
             file.write(_canonical(manifest))
         return ShardSet(self.folder)
 
-    def _path(self, shard: int) -> Path:
+    def path(self, shard: int) -> Path:
+        """Where shard number `shard` is, or will be."""
         return self.folder / shard_name(shard, self.num_shards)
 
     def _remove_leftovers(self, kept: set[str]) -> None:
@@ -169,7 +172,7 @@ class ShardSet:
             self._check_size(entry, index, sizes[entry["file"]])
         self._ids = np.dtype(self.manifest["token_dtype"]).newbyteorder("<")
         self._offsets = [index.offsets for index in indexes]
-        self._first = np.cumsum([0] + [len(index.lengths) for index in indexes])
+        self._first = [0, *accumulate(len(index.lengths) for index in indexes)]
         self.lengths = np.concatenate([index.lengths for index in indexes]).view(np.int32)  # tokens, [N]
 
     def _read_manifest(self, sizes: Mapping[str, int]) -> dict[str, Any]:
@@ -236,8 +239,8 @@ class ShardSet:
         """One document: one read of its bytes, checksums verified. Raises UserError naming the shard and record."""
         if not 0 <= document < len(self):
             raise IndexError(f"document {document} of {len(self)}")
-        shard = int(np.searchsorted(self._first, document, side="right")) - 1
-        record = document - int(self._first[shard])
+        shard = bisect_right(self._first, document) - 1
+        record = document - self._first[shard]
         start, stop = self._offsets[shard][record : record + 2].tolist()
         try:
             data = unframe(self._storage.read_range(self._names[shard], start, stop))

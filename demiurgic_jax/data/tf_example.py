@@ -49,7 +49,20 @@ def _example_class() -> Any:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
 
 
+def _unparsed_class() -> Any:
+    """The same message with its features left as they are: Python objects of nested messages take most of the time
+    that reading a document takes."""
+    file = descriptor_pb2.FileDescriptorProto(name="demiurgic/unparsed.proto", package="unparsed", syntax="proto3")
+    _field(file.message_type.add(name="Features"), "feature", 1, Field.TYPE_BYTES, repeated=True)
+    example = file.message_type.add(name="Example")
+    example.field.add(name="features", number=1, type=Field.TYPE_MESSAGE, type_name=".unparsed.Features")
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("unparsed.Example"))
+
+
 _Example = _example_class()
+_Unparsed = _unparsed_class()
 
 
 def serialize_features(features: Mapping[str, bytes]) -> bytes:
@@ -63,7 +76,22 @@ def serialize_features(features: Mapping[str, bytes]) -> bytes:
 def parse_features(record: bytes) -> dict[str, bytes]:
     """Inverse of `serialize_features`. Raises ValueError when `record` is no such message."""
     try:
-        example = _Example.FromString(record)
-    except DecodeError as error:
+        entries = _Unparsed.FromString(record).features.feature
+        return dict(map(_key_and_value, entries))
+    except (DecodeError, IndexError) as error:
         raise ValueError(f"not a tf.train.Example: {error}") from error
-    return {name: feature.bytes_list.value[0] for name, feature in example.features.feature.items()}
+
+
+def _key_and_value(entry: bytes) -> tuple[str, bytes]:
+    """Of one serialized feature with a single byte string: key, then three nested sizes before the bytes themselves."""
+    key_stop = 2 + entry[1]
+    at = key_stop + 1
+    while entry[at] > 0x7F:  # size of the Feature: all its bytes but the last one
+        at += 1
+    at += 2
+    while entry[at] > 0x7F:  # size of the BytesList
+        at += 1
+    at += 2
+    while entry[at] > 0x7F:  # size of the value
+        at += 1
+    return entry[2:key_stop].decode(), entry[at + 1 :]

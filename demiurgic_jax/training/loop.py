@@ -68,8 +68,9 @@ def train(
 
     `folder`/metrics.jsonl gets a row a step, and rows with `heldout/…` (training/heldout.py) at step 0, every
     `eval_every` steps and at the end. `on_step(step, metrics)` is called after each. Steps of `profile` leave a trace
-    in `folder`/profile. `warn` hears of damaged checkpoints and skipped data. Raises DivergedError on NaN, infinity or a spike (training/spikes.py), PreemptedError after SIGTERM once the
-    current step is saved, UserError when shards, tokenizer and checkpoint do not belong together.
+    in `folder`/profile. `warn` hears of damaged checkpoints and skipped data. Raises DivergedError on NaN, infinity or
+    a spike (training/spikes.py), PreemptedError after SIGTERM once the current step is saved, UserError when shards,
+    tokenizer and checkpoint do not belong together.
 
     Where the mesh reaches over several processes, all of them call this with equal arguments and one `folder`.
     """

@@ -1,5 +1,5 @@
-"""Products of activations and weights, forward and backward: on a CPU as its compiler likes them best, and in eight bits
-by the library `qwix`."""
+"""Products of activations and weights, forward and backward: as a CPU's compiler likes them best, or in eight bits by
+the library `qwix`."""
 
 from collections.abc import Callable, Mapping
 from functools import cache

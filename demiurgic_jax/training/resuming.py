@@ -43,8 +43,8 @@ def standing(
     """The state of the newest whole checkpoint and its card; of a phase's beginning with `card` and a new optimizer.
 
     Where checkpoints hold an average (`averaged`), training goes on from what it is the average of, and a phase begins
-    with the average. Without any checkpoint the parameters are `initial_params()`. Damaged checkpoints are reported and moved aside.
-    UserError when the checkpoint is of other data, of another network, or of an earlier phase.
+    with the average. Without any checkpoint the parameters are `initial_params()`. Damaged checkpoints are reported and
+    moved aside. UserError when the checkpoint is of other data, of another network, or of an earlier phase.
     """
     if checkpoints.latest_step() is None:
         return new_state(initial_params(), abstract, optimizer), card

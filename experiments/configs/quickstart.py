@@ -58,6 +58,7 @@ def get_config() -> ConfigDict:
             "max_document_tokens": 512,
             "soft_targets": 32,  # entries kept per token at most; 0 for text alone
             "top_p": 0.98,  # mass after which the others go to the rest bucket
+            "sources": (),  # more text, a set each: ({"name": "mine", "path": "mine/*.jsonl"},); see docs/data.md
         }
     )
     config.init = ConfigDict({"kind": "teacher", "layers": 24, "size": "tiny", "checkpoint": "", "ladder": ""})
@@ -69,6 +70,11 @@ def get_config() -> ConfigDict:
             "grad_accum_steps": 1,
             "seed": 0,
             "soft_targets": 32,
+            # Rows of several shard sets: "train" is this run's, others are a source's name, a folder or an address.
+            "mixture": {"sets": ("train",), "weights": (1.0,)},
+            "packing": "best_fit",  # or "concat", for corpora
+            "fim": {"rate": 0.0, "spm_rate": 0.5},  # share of the code that is learnt as fill-in-the-middle
+            "loader_workers": 0,  # processes that read ahead; 0: two threads
             "compute_dtype": "float32",
             "quantized_matmuls": "none",  # int8, fp8: products with the layers' weights (extra [quantized])
             "remat": "dots",

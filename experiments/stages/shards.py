@@ -2,9 +2,12 @@
 
 WORKDIR/shards/train, heldout          what training reads
 WORKDIR/shards/text/train, heldout     the same without soft targets, where a teacher scores them
+WORKDIR/shards/sources/NAME            text of config.shards.sources, a set each
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,9 @@ import numpy as np
 from demiurgic_jax.curation.seeds import Seed, is_heldout, read_seeds
 from demiurgic_jax.data.chat import encode_example
 from demiurgic_jax.data.document import Document
-from demiurgic_jax.data.shards import ShardSet, write_shards
+from demiurgic_jax.data.mixture import Mixture, MixtureConfig
+from demiurgic_jax.data.shards import ShardSet, ShardSetWriter, write_shards
+from demiurgic_jax.data.sources import SourceConfig, source_digest, source_documents
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.distillation.example import Example, read_examples
 from demiurgic_jax.errors import UserError
@@ -31,13 +36,51 @@ def shard_set(run: Run, split: str) -> ShardSet:
     return ShardSet(run.file("shards", split))
 
 
+def mixture(run: Run, config: MixtureConfig) -> Mixture:
+    """The shard sets that `config` names: "train", a source of this run, or a folder or address."""
+    sources = {source.name for source in _sources(run)}
+    folders = [
+        shard_set(run, name) if name in SPLITS else ShardSet(_source_folder(run, name) if name in sources else name)
+        for name in config.sets
+    ]
+    return Mixture(folders, config.weights)
+
+
+def outside_fingerprints(run: Run, config: MixtureConfig) -> dict[str, str]:
+    """Of the sets in `config` that this run does not make: their fingerprints."""
+    own = {*SPLITS, *(source.name for source in _sources(run))}
+    return {name: ShardSet(name).fingerprint for name in config.sets if name not in own}
+
+
+def _sources(run: Run) -> list[SourceConfig]:
+    sources = []
+    for number, fields in enumerate(run.config.shards.sources):
+        try:
+            sources.append(SourceConfig(**fields))
+        except TypeError as error:
+            raise UserError(f"config.shards.sources[{number}]: {error}; docs/data.md lists the fields") from error
+    names = [source.name for source in sources]
+    for name in names:
+        if names.count(name) > 1 or name in SPLITS:
+            raise UserError(f"config.shards.sources has {name!r} twice, or the run's own: give each a name of its own")
+    return sources
+
+
+def _source_folder(run: Run, name: str) -> Path:
+    return run.file("shards", "sources") / name
+
+
 def _inputs(run: Run) -> Mapping[str, Any]:
     if run.config.shards.soft_targets and not has_local_teacher(run):
         raise UserError(
             "config.shards.soft_targets needs the teacher's weights: set config.teacher.path, or "
             "--config.shards.soft_targets=0 --config.train.soft_targets=0 --config.train.loss.distill_weight=0"
         )
-    return {"shards": run.config.shards.to_dict(), "heldout_fraction": run.config.seeds.heldout_fraction}
+    return {
+        "shards": run.config.shards.to_dict(),
+        "heldout_fraction": run.config.seeds.heldout_fraction,
+        "sources": {source.name: source_digest(source) for source in _sources(run)},
+    }
 
 
 def example_document(tokenizer: Tokenizer, example: Example) -> Document:
@@ -104,6 +147,7 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
         )
         progress.doing(f"{split}: {len(documents):,} documents")
     sets = _scored(run, text_sets, progress) if config.soft_targets else text_sets
+    sets |= {source.name: _source_set(run, source, tokenizer, progress) for source in _sources(run)}
     totals = {split: each.manifest for split, each in sets.items()}
     return {
         "fingerprints": {split: each.fingerprint for split, each in sets.items()},
@@ -112,6 +156,19 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
         "tasks": {split: manifest["tasks"] for split, manifest in totals.items()},
         "licences": {split: manifest["licences"] for split, manifest in totals.items()},
     }
+
+
+def _source_set(run: Run, source: SourceConfig, tokenizer: Tokenizer, progress: StageProgress) -> ShardSet:
+    """A source's rows as they come, dealt out over the shards."""
+    num_shards = run.config.shards.num_shards
+    provenance = {"source": asdict(source), "inputs": source_digest(source)}
+    folder = _source_folder(run, source.name)
+    writer = ShardSetWriter(folder, tokenizer=tokenizer, num_shards=num_shards, provenance=provenance)
+    for shard in range(num_shards):
+        progress.doing(f"{source.name}: shard {shard + 1} of {num_shards}")
+        if not writer.has_shard(shard):
+            writer.write_shard(shard, source_documents(source, tokenizer, part=shard, num_parts=num_shards))
+    return writer.finish()
 
 
 def _scored(run: Run, text_sets: Mapping[str, ShardSet], progress: StageProgress) -> dict[str, ShardSet]:
@@ -155,6 +212,6 @@ SHARDS = Stage(
     inputs=_inputs,
     execute=_execute,
     summary=lambda out: ", ".join(
-        f"{split}: {out['documents'][split]:,} documents, {out['tokens'][split]:,} tokens" for split in SPLITS
+        f"{name}: {count:,} documents, {out['tokens'][name]:,} tokens" for name, count in out["documents"].items()
     ),
 )

@@ -84,7 +84,7 @@ def test_every_field_of_the_quickstart_is_read_by_some_stage():
     root = Path(__file__).resolve().parents[2]
     code = "".join(
         path.read_text()
-        for folder in ("experiments", "demiurgic_jax/training", "demiurgic_jax/sharding")
+        for folder in ("experiments", "demiurgic_jax/training", "demiurgic_jax/sharding", "demiurgic_jax/data")
         for path in (root / folder).rglob("*.py")
         if "configs" not in path.parts
     )

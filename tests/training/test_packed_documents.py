@@ -14,7 +14,7 @@ from demiurgic_jax.data.batch import Batch
 from demiurgic_jax.data.document import Document
 from demiurgic_jax.data.loader import Loader
 from demiurgic_jax.data.packing import PACKINGS
-from demiurgic_jax.data.rows import empty_batch
+from demiurgic_jax.data.rows import batch_of
 from demiurgic_jax.data.shards import write_shards
 from demiurgic_jax.data.soft_targets import truncate_top_p
 from demiurgic_jax.model.decoder import Decoder
@@ -48,7 +48,7 @@ def packed(documents: list[Document], tokenizer, folder: Path, packing: str) -> 
     loader = Loader(shard_set, batch_size=1, row_length=ROW_LENGTH, seed=0, soft_targets=cap, packing=packing)
     (rows,) = loader.all_rows(MOST_ROWS)
     if not cap:
-        nobody = empty_batch(MOST_ROWS, ROW_LENGTH, ENTRIES)
+        nobody = batch_of([], MOST_ROWS, ROW_LENGTH, ENTRIES)
         rows = rows._replace(teacher_ids=nobody.teacher_ids, teacher_logprobs=nobody.teacher_logprobs)
     return rows
 
@@ -61,7 +61,7 @@ def unpacked(rows: Batch) -> Batch:
         for segment in range(1, rows.segment_ids[row].max() + 1)
     ]
     assert len(pieces) <= MOST_ROWS
-    alone = empty_batch(MOST_ROWS, ROW_LENGTH, ENTRIES)
+    alone = batch_of([], MOST_ROWS, ROW_LENGTH, ENTRIES)
     for row, (source, here) in enumerate(pieces):
         for mine, its in zip(alone, rows, strict=True):
             mine[row, : here.sum()] = its[source][here]
