@@ -34,6 +34,8 @@ def candidates(plan: Plan, *, same_hardware: bool = False) -> list[Plan]:
         for remat in REMAT_POLICIES:
             for steps in _accumulations(plan, hardware):
                 train = dataclasses.replace(plan.train, remat=remat, grad_accum_steps=steps)
+                if hardware != plan.hardware:
+                    train = dataclasses.replace(train, mesh=dataclasses.replace(train.mesh, fsdp=-1))
                 if hardware == plan.hardware and train == plan.train:
                     continue
                 try:

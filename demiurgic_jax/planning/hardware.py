@@ -1,8 +1,8 @@
 """Chips, and how many of them a name like `v5p-32` or `16xA100-80GB` means.
 
 Figures are a chip's dense peaks as its maker prints them. Sources: Cloud TPU documentation, pages "TPU v4", "v5e",
-"v5p" and "v6e"; NVIDIA's A100, H100 and H200 data sheets (SXM); bandwidth of a TPU's links and its core clock:
-"How to Scale Your Model" (jax-ml.github.io/scaling-book), table of TPU specs.
+"v5p" and "v6e"; NVIDIA's A100, H100 and H200 data sheets (SXM); bandwidth of a TPU's links, of its way to the host
+and to other slices, and its core clock: "How to Scale Your Model" (jax-ml.github.io/scaling-book), table of TPU specs.
 """
 
 import difflib
@@ -24,6 +24,7 @@ class Chip:
 
     `peak_flops`: dense bfloat16 FLOP/s. `usable_bytes`: what a program may take of `hbm_bytes`. `hbm_bandwidth`,
     `link_bandwidth`: bytes/s; the latter is what one chip sends over all its links to its neighbours.
+    `host_bandwidth`: bytes/s over PCIe, each way. `dcn_bandwidth`: a TPU's part of what its host sends to other slices.
     `node_bandwidth`: bytes/s that a node of 8 GPUs sends to other nodes; 0 for a TPU slice, which has no nodes in
     this sense. `clock_hz` turns a TPU compiler's cycles into seconds.
     """
@@ -35,18 +36,34 @@ class Chip:
     usable_bytes: float
     hbm_bandwidth: float
     link_bandwidth: float
+    host_bandwidth: float
     node_bandwidth: float = 0.0
+    dcn_bandwidth: float = 0.0
     clock_hz: float = 0.0
 
 
-def _tpu(name: str, tflops: float, gib: float, usable_gib: float, hbm_gbs: float, link_gbs: float, ghz: float) -> Chip:
-    return Chip(name, "tpu", tflops * 1e12, gib * GIB, usable_gib * GIB, hbm_gbs * 1e9, link_gbs * 1e9, 0, ghz * 1e9)
+def _tpu(
+    name: str,
+    tflops: float,
+    gib: float,
+    usable_gib: float,
+    hbm_gbs: float,
+    link_gbs: float,
+    host_gbs: float,
+    dcn_gbs: float,
+    ghz: float,
+) -> Chip:
+    bandwidths = hbm_gbs * 1e9, link_gbs * 1e9, host_gbs * 1e9, 0, dcn_gbs * 1e9
+    return Chip(name, "tpu", tflops * 1e12, gib * GIB, usable_gib * GIB, *bandwidths, ghz * 1e9)
 
 
-def _gpu(name: str, tflops: float, memory: float, hbm_gbs: float, link_gbs: float, node_gbs: float) -> Chip:
+def _gpu(
+    name: str, tflops: float, memory: float, hbm_gbs: float, link_gbs: float, host_gbs: float, node_gbs: float
+) -> Chip:
+    bandwidths = hbm_gbs * 1e9, link_gbs * 1e9, host_gbs * 1e9, node_gbs * 1e9
     # The CUDA context, cuDNN and NCCL take about 4 GB; JAX has to be told to take the rest
     # (XLA_PYTHON_CLIENT_MEM_FRACTION, 0.75 by default).
-    return Chip(name, "cuda", tflops * 1e12, memory, memory - 4e9, hbm_gbs * 1e9, link_gbs * 1e9, node_gbs * 1e9)
+    return Chip(name, "cuda", tflops * 1e12, memory, memory - 4e9, *bandwidths)
 
 
 # A TPU's usable memory is the limit that libtpu 0.0.46 compiles against; a GPU's memory is what its driver reports.
@@ -54,13 +71,13 @@ def _gpu(name: str, tflops: float, memory: float, hbm_gbs: float, link_gbs: floa
 CHIPS: Mapping[str, Chip] = {
     chip.name: chip
     for chip in (
-        _tpu("v4", 275, 32, 31.25, 1228, 270, 1.05),
-        _tpu("v5e", 197, 16, 15.75, 819, 180, 1.5),
-        _tpu("v5p", 459, 95, 95.74, 2765, 540, 1.75),
-        _tpu("v6e", 918, 32, 31.25, 1640, 360, 1.75),
-        _gpu("A100-80GB", 312, 85_100_068_864, 2039, 300, 200),
-        _gpu("H100", 989, 84_929_347_584, 3352, 450, 400),
-        _gpu("H200", 989, 151_397_597_184, 4800, 450, 400),
+        _tpu("v4", 275, 32, 31.25, 1228, 270, 16, 6.25, 1.05),
+        _tpu("v5e", 197, 16, 15.75, 819, 180, 16, 3.125, 1.5),
+        _tpu("v5p", 459, 95, 95.74, 2765, 540, 16, 6.25, 1.75),
+        _tpu("v6e", 918, 32, 31.25, 1640, 360, 32, 12.5, 1.75),
+        _gpu("A100-80GB", 312, 85_100_068_864, 2039, 300, 32, 200),
+        _gpu("H100", 989, 84_929_347_584, 3352, 450, 64, 400),
+        _gpu("H200", 989, 151_397_597_184, 4800, 450, 64, 400),
     )
 }
 
@@ -74,17 +91,19 @@ _TOPOLOGIES = {"v4": _TORUS_3D, "v5p": _TORUS_3D, "v5e": _TORUS_2D, "v6e": _TORU
 
 @dataclass(frozen=True)
 class Hardware:
-    """`num_chips` of one kind. `topology` is what the compiler calls their arrangement: of a TPU slice
-    "v5p:2x2x4", of GPUs "slices x nodes x GPUs of a node"."""
+    """`num_chips` of one kind, of all slices together. `topology` is what the compiler calls their arrangement: of one
+    TPU slice "v5p:2x2x4", of GPUs "slices x nodes x GPUs of a node". TPU slices are joined by the data-centre network
+    (DCN) only."""
 
     name: str
     chip: Chip
     num_chips: int
     topology: str
+    num_slices: int = 1
 
     @property
     def send_bandwidth(self) -> float:
-        """Bytes/s that one chip sends round a ring of all chips.
+        """Bytes/s that one chip sends round a ring of all chips, of one slice where there are several.
 
         A ring through many nodes leaves each of them once, and the GPUs of a node share its ways out.
         """
@@ -95,13 +114,13 @@ class Hardware:
 
 def find_hardware(name: str) -> Hardware:
     """The hardware called `name`; UserError lists what is known."""
-    if match := re.fullmatch(r"(v\d\w)-(\d+)|(v4)-(\d+)", name):
-        kind, size = (match[1] or match[3]), int(match[2] or match[4])
+    if match := re.fullmatch(r"(?:(\d+)x)?(v\d\w?)-(\d+)", name):
+        slices, kind, size = int(match[1] or 1), match[2], int(match[3])
         if kind in _TOPOLOGIES:
             chips, odd = divmod(size, _CORES_PER_CHIP[kind])
-            if odd or chips not in _TOPOLOGIES[kind]:
+            if odd or chips not in _TOPOLOGIES[kind] or slices < 1:
                 raise UserError(f"a slice {name!r} does not exist: choose one of {', '.join(slice_names(kind))}")
-            return Hardware(name, CHIPS[kind], chips, f"{kind}:{_TOPOLOGIES[kind][chips]}")
+            return Hardware(name, CHIPS[kind], slices * chips, f"{kind}:{_TOPOLOGIES[kind][chips]}", slices)
     if match := re.fullmatch(r"(\d+)x([A-Za-z][\w-]*)", name):
         count, kind = int(match[1]), match[2]
         if kind in CHIPS and CHIPS[kind].platform == "cuda":
@@ -115,7 +134,8 @@ def find_hardware(name: str) -> Hardware:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
     hint = f"did you mean {near[0]}? " if near else ""
     known = ", ".join(f"{kind}-N" for kind in _TOPOLOGIES) + ", " + ", ".join(f"Nx{kind}" for kind in _gpu_kinds())
-    raise UserError(f"hardware {name!r} is unknown: {hint}known are {known}, e.g. v5e-64, v5p-32, 8xA100-80GB")
+    examples = "v5e-64, v5p-32, 2xv5p-128 (two slices), 8xA100-80GB"
+    raise UserError(f"hardware {name!r} is unknown: {hint}known are {known}, e.g. {examples}")
 
 
 def slice_names(kind: str) -> list[str]:
@@ -128,8 +148,11 @@ def larger(hardware: Hardware) -> Hardware | None:
     kind = hardware.chip.name
     if hardware.chip.platform == "cuda":
         return find_hardware(f"{2 * hardware.num_chips}x{kind}") if hardware.num_chips < 1024 else None
-    sizes = [chips for chips in _TOPOLOGIES[kind] if chips > hardware.num_chips]
-    return find_hardware(f"{kind}-{min(sizes) * _CORES_PER_CHIP[kind]}") if sizes else None
+    sizes = [chips for chips in _TOPOLOGIES[kind] if chips > hardware.num_chips // hardware.num_slices]
+    if not sizes:
+        return None
+    prefix = f"{hardware.num_slices}x" if hardware.num_slices > 1 else ""
+    return find_hardware(f"{prefix}{kind}-{min(sizes) * _CORES_PER_CHIP[kind]}")
 
 
 def _gpu_kinds() -> list[str]:
