@@ -68,8 +68,8 @@ def _sizes(hardware: Hardware, same_hardware: bool) -> Iterator[Hardware]:
 
 
 def _accumulations(plan: Plan, hardware: Hardware) -> Iterator[int]:
-    """grad_accum_steps from the config's own on, doubled while there are rows to split."""
-    steps = plan.train.grad_accum_steps
+    """grad_accum_steps that leave a chip its rows, and twice as many, as long as there are rows to split."""
+    steps = max(1, plan.train.grad_accum_steps * plan.hardware.num_chips // hardware.num_chips)
     while steps * hardware.num_chips <= plan.train.batch_size:
         yield steps
         steps *= 2
