@@ -3,8 +3,9 @@
 import ast
 import difflib
 import importlib
+import inspect
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
@@ -17,23 +18,28 @@ T = TypeVar("T")
 
 
 def config_names() -> list[str]:
-    """The named experiments: the files of experiments/configs."""
-    return sorted(module.name for module in pkgutil.iter_modules(configs.__path__))
+    """The named experiments: the files of experiments/configs, but for those that others build on (`_name.py`)."""
+    return sorted(name for _, name, _ in pkgutil.iter_modules(configs.__path__) if not name.startswith("_"))
 
 
 def load_config(name: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
     """The locked config `name` with (dotted field, text) overrides applied.
 
+    Overrides of what `get_config` takes as arguments, e.g. `hardware`, decide other fields too, so they come first.
     UserError lists the known names, or suggests the nearest field.
     """
     if name not in config_names():
         near = difflib.get_close_matches(name, config_names(), n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise UserError(f"no config is called {name!r}: {hint}known are {', '.join(config_names())}")
-    config = importlib.import_module(f"experiments.configs.{name}").get_config()
+    get_config: Callable[..., ConfigDict] = importlib.import_module(f"experiments.configs.{name}").get_config
+    arguments = {field: taken.default for field, taken in inspect.signature(get_config).parameters.items()}
+    chosen = {field: _parsed(field, text, arguments[field]) for field, text in overrides if field in arguments}
+    config = get_config(**chosen)
     config.lock()
     for field, text in overrides:
-        _override(config, field, text)
+        if field not in arguments:
+            _override(config, field, text)
     return config
 
 

@@ -1,8 +1,6 @@
 """Will it fit, how fast, for how much: a config's own training step, compiled for chips that you do not have yet.
 
-    python -m tools.plan --config=quickstart_scratch --hardware=v5p-32 \\
-        --config.init.size=7b --config.train.batch_size=64 --config.train.context=4096 \\
-        --config.train.compute_dtype=bfloat16
+    python -m tools.plan --config=7b_distill --hardware=v5p-32
     python -m tools.plan --config=NAME --compare=v5e-64,v5p-32,v6e-64 --tokens=20B     one table, and which to take
     python -m tools.plan --config=NAME --hardware=16xA100-80GB --plot=memory.png       memory by part as a picture
     python -m tools.plan --config=NAME --hardware=8xH200 --json                        the same for programs
@@ -75,6 +73,10 @@ def run(arguments: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> 
         if not name:
             raise UserError("no hardware is named: give --hardware, e.g. --hardware=v5p-32")
         hardware = find_hardware(name)
+        if "hardware" in config:
+            # Such a config lays itself out anew for each.
+            laid = load_config(arguments.config, [*overrides, ("hardware", name)])
+            train = as_dataclass(TrainConfig, laid.train, "train")
         say(f"planning for {name}")
         asked = plan_step(train, model, hardware, arguments.method)
         fit = asked if asked.fits else cheapest_fit(asked, same_hardware=bool(arguments.compare), say=say)

@@ -70,7 +70,9 @@ def missing_compiler(hardware: Hardware) -> str | None:
 def target_devices(hardware: Hardware) -> list[jax.Device]:
     """Descriptions of the devices, good for compiling only."""
     if hardware.chip.platform == "tpu":
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=hardware.topology).devices)
+        # libtpu names a device of one slice and a device of several differently: only the second knows of its slice.
+        slices = {"num_slices": hardware.num_slices} if hardware.num_slices > 1 else {}
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=hardware.topology, **slices).devices)
     described = topologies.get_topology_desc(
         platform="cuda",
         topology_name=hardware.name,

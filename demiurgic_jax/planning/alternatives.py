@@ -34,6 +34,8 @@ def candidates(plan: Plan, *, same_hardware: bool = False) -> list[Plan]:
         for remat in REMAT_POLICIES:
             for steps in _accumulations(plan, hardware):
                 train = dataclasses.replace(plan.train, remat=remat, grad_accum_steps=steps)
+                if hardware != plan.hardware:
+                    train = dataclasses.replace(train, mesh=dataclasses.replace(train.mesh, fsdp=-1))
                 if hardware == plan.hardware and train == plan.train:
                     continue
                 try:
@@ -66,8 +68,8 @@ def _sizes(hardware: Hardware, same_hardware: bool) -> Iterator[Hardware]:
 
 
 def _accumulations(plan: Plan, hardware: Hardware) -> Iterator[int]:
-    """grad_accum_steps from the config's own on, doubled while there are rows to split."""
-    steps = plan.train.grad_accum_steps
+    """grad_accum_steps that leave a chip its rows, and twice as many, as long as there are rows to split."""
+    steps = max(1, plan.train.grad_accum_steps * plan.hardware.num_chips // hardware.num_chips)
     while steps * hardware.num_chips <= plan.train.batch_size:
         yield steps
         steps *= 2

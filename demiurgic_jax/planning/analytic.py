@@ -59,18 +59,22 @@ def figures(train: TrainConfig, model: ModelConfig, hardware: Hardware) -> StepF
         useful_flops=training_flops(model, train.batch_size, train.context) / mesh.size,
         executed_flops=(trace.matmul_flops + trace.attention_flops) * rows * steps / sharers,
         kernel_flops=trace.attention_flops * rows * steps / sharers,
-        wire_bytes=wire_bytes(train, model, mesh, rows),
+        wire_bytes=wire_bytes(train, model, mesh, rows, hardware.num_slices),
+        dcn_bytes=dcn_bytes(model, mesh, hardware.num_slices),
+        # There and back.
+        host_bytes=2 * rows * steps * trace.host_bytes / sharers,
     )
 
 
-def wire_bytes(train: TrainConfig, model: ModelConfig, mesh: Mesh, rows: int) -> dict[str, float]:
-    """Bytes that one chip sends in a step, by collective; `rows` are those of one pass.
+def wire_bytes(train: TrainConfig, model: ModelConfig, mesh: Mesh, rows: int, num_slices: int) -> dict[str, float]:
+    """Bytes that one chip sends inside of its slice in a step, by collective; `rows` are those of one pass.
 
     Along `fsdp` the weights are gathered for each pass (a layer's again for its backward pass, unless nothing is
     computed again) and their gradients scattered, in the compute dtype; along `data` the shards of them are summed.
     Along `tensor` activations are summed twice a layer and pass, along `context` keys and values gathered.
     """
-    fsdp, data, context, tensor = (mesh.shape[axis] for axis in ("fsdp", "data", "context", "tensor"))
+    fsdp, context, tensor = (mesh.shape[axis] for axis in ("fsdp", "context", "tensor"))
+    data = mesh.shape["data"] // num_slices
     passes, steps = 1 if train.remat == "none" else 2, train.grad_accum_steps
     weights = model.num_parameters / tensor * _itemsize(train)
     layers = model.num_layers * _layer_parameters(model) / tensor * _itemsize(train)
@@ -83,6 +87,12 @@ def wire_bytes(train: TrainConfig, model: ModelConfig, mesh: Mesh, rows: int) ->
         "all-reduce": 2 * weights / fsdp * (data - 1) / data + steps * 2 * sums * (tensor - 1) / tensor,
     }
     return {kind: size for kind, size in sent.items() if size}
+
+
+def dcn_bytes(model: ModelConfig, mesh: Mesh, num_slices: int) -> float:
+    """Bytes that one chip sends to other slices in a step: its shards of the float32 gradients, summed over them."""
+    shard = 4 * model.num_parameters / (mesh.shape["fsdp"] * mesh.shape["tensor"])
+    return 2 * shard * (num_slices - 1) / num_slices
 
 
 def _layer_parameters(model: ModelConfig) -> float:

@@ -28,7 +28,7 @@ GPU_EFFICIENCY = {"A100-80GB": 0.69, "H100": 0.51, "H200": 0.51}
 class Plan:
     """One training step of a config on `hardware`. Bytes and FLOPs are those of one chip.
 
-    `limit_bytes`: what a program may take of the chip. `step_seconds` (ESTIMATE): every collective hidden behind work;
+    `limit_bytes`: what a program may take of the chip. `step_seconds` (ESTIMATE): every transfer hidden behind work;
     `exposed_step_seconds`: none hidden.
     """
 
@@ -99,6 +99,8 @@ def plan_step(
         executed_flops=compiled.counts.matmul_flops + kernel_flops,
         kernel_flops=kernel_flops,
         wire_bytes=compiled.counts.wire_bytes,
+        dcn_bytes=compiled.counts.dcn_bytes,
+        host_bytes=compiled.counts.host_bytes,
         cycles=compiled.counts.estimated_cycles,
         compile_seconds=compiled.seconds,
         unread_loops=len(compiled.counts.unread_loops),
@@ -108,11 +110,15 @@ def plan_step(
 
 def _plan(train: TrainConfig, model: ModelConfig, hardware: Hardware, figures: StepFigures, limit: float) -> Plan:
     busy = _busy_seconds(figures, hardware)
-    wire = sum(figures.wire_bytes.values()) / hardware.send_bandwidth
+    chip = hardware.chip
+    transfers = [sum(figures.wire_bytes.values()) / hardware.send_bandwidth, figures.host_bytes / chip.host_bandwidth]
+    if chip.dcn_bandwidth:
+        transfers.append(figures.dcn_bytes / chip.dcn_bandwidth)
+    step = max(busy, *transfers)
     if hardware.chip.platform == "cuda":
         # The measured efficiency has waiting in it already.
-        return Plan(hardware, train, model, figures, limit, max(busy, wire), max(busy, wire))
-    return Plan(hardware, train, model, figures, limit, max(busy, wire), busy + wire)
+        return Plan(hardware, train, model, figures, limit, step, step)
+    return Plan(hardware, train, model, figures, limit, step, busy + sum(transfers))
 
 
 def _busy_seconds(figures: StepFigures, hardware: Hardware) -> float:

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from jax.sharding import Mesh
 
 from demiurgic_jax.planning.hardware import Hardware
-from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
+from demiurgic_jax.sharding.mesh import MESH_AXES, MeshShape, axis_sizes
 from demiurgic_jax.training.config import TrainConfig
 
 Method = Literal["compiled", "analytic"]
@@ -19,7 +20,9 @@ class StepFigures:
 
     `temporary_bytes` are all but parameters, optimizer and batch at the moment of the peak: activations, gradients,
     gathered weights; `kept_bytes` is the part of them that waits for the backward pass. `executed_flops` are those of
-    matrix products, recomputation and attention kernels (`kernel_flops`) included. `cycles` are the TPU compiler's.
+    matrix products, recomputation and attention kernels (`kernel_flops`) included. `wire_bytes` are sent to chips of
+    the same slice, `dcn_bytes` to other TPU slices, `host_bytes` to the host's memory and back. `cycles` are the TPU
+    compiler's.
     """
 
     memory_method: Method
@@ -33,6 +36,8 @@ class StepFigures:
     executed_flops: float
     kernel_flops: float
     wire_bytes: Mapping[str, float]
+    dcn_bytes: float
+    host_bytes: float
     cycles: int | None = None
     compile_seconds: float | None = None
     unread_loops: int = 0
@@ -48,7 +53,8 @@ class StepFigures:
 
 def chip_mesh(shape: MeshShape, hardware: Hardware) -> Mesh:
     """The mesh over as many placeholders as the hardware has chips. UserError when it does not cover them."""
-    return make_mesh(shape, range(hardware.num_chips))
+    sizes = axis_sizes(shape, hardware.num_chips, hardware.num_slices)
+    return Mesh(np.arange(hardware.num_chips).reshape(list(sizes.values())), MESH_AXES)
 
 
 def rows_per_chip(train: TrainConfig, hardware: Hardware) -> int:

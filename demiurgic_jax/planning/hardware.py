@@ -20,17 +20,19 @@ _TOPOLOGIES = {"v4": _TORUS_3D, "v5p": _TORUS_3D, "v5e": _TORUS_2D, "v6e": _TORU
 
 @dataclass(frozen=True)
 class Hardware:
-    """`num_chips` of one kind. `topology` is what the compiler calls their arrangement: of a TPU slice
-    "v5p:2x2x4", of GPUs "slices x nodes x GPUs of a node"."""
+    """`num_chips` of one kind, of all slices together. `topology` is what the compiler calls their arrangement: of one
+    TPU slice "v5p:2x2x4", of GPUs "slices x nodes x GPUs of a node". TPU slices are joined by the data-centre network
+    (DCN) only."""
 
     name: str
     chip: Chip
     num_chips: int
     topology: str
+    num_slices: int = 1
 
     @property
     def send_bandwidth(self) -> float:
-        """Bytes/s that one chip sends round a ring of all chips.
+        """Bytes/s that one chip sends round a ring of all chips, of one slice where there are several.
 
         A ring through many nodes leaves each of them once, and the GPUs of a node share its ways out.
         """
@@ -41,13 +43,13 @@ class Hardware:
 
 def find_hardware(name: str) -> Hardware:
     """The hardware called `name`; UserError lists what is known."""
-    if match := re.fullmatch(r"(v\d\w)-(\d+)|(v4)-(\d+)", name):
-        kind, size = (match[1] or match[3]), int(match[2] or match[4])
+    if match := re.fullmatch(r"(?:(\d+)x)?(v\d\w?)-(\d+)", name):
+        slices, kind, size = int(match[1] or 1), match[2], int(match[3])
         if kind in _TOPOLOGIES:
             chips, odd = divmod(size, _CORES_PER_CHIP[kind])
-            if odd or chips not in _TOPOLOGIES[kind]:
+            if odd or chips not in _TOPOLOGIES[kind] or slices < 1:
                 raise UserError(f"a slice {name!r} does not exist: choose one of {', '.join(slice_names(kind))}")
-            return Hardware(name, CHIPS[kind], chips, f"{kind}:{_TOPOLOGIES[kind][chips]}")
+            return Hardware(name, CHIPS[kind], slices * chips, f"{kind}:{_TOPOLOGIES[kind][chips]}", slices)
     if match := re.fullmatch(r"(\d+)x([A-Za-z][\w-]*)", name):
         count, kind = int(match[1]), match[2]
         if kind in CHIPS and CHIPS[kind].platform == "cuda":
@@ -61,7 +63,8 @@ def find_hardware(name: str) -> Hardware:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
     hint = f"did you mean {near[0]}? " if near else ""
     known = ", ".join(f"{kind}-N" for kind in _TOPOLOGIES) + ", " + ", ".join(f"Nx{kind}" for kind in _gpu_kinds())
-    raise UserError(f"hardware {name!r} is unknown: {hint}known are {known}, e.g. v5e-64, v5p-32, 8xA100-80GB")
+    examples = "v5e-64, v5p-32, 2xv5p-128 (two slices), 8xA100-80GB"
+    raise UserError(f"hardware {name!r} is unknown: {hint}known are {known}, e.g. {examples}")
 
 
 def slice_names(kind: str) -> list[str]:
@@ -74,8 +77,11 @@ def larger(hardware: Hardware) -> Hardware | None:
     kind = hardware.chip.name
     if hardware.chip.platform == "cuda":
         return find_hardware(f"{2 * hardware.num_chips}x{kind}") if hardware.num_chips < 1024 else None
-    sizes = [chips for chips in _TOPOLOGIES[kind] if chips > hardware.num_chips]
-    return find_hardware(f"{kind}-{min(sizes) * _CORES_PER_CHIP[kind]}") if sizes else None
+    sizes = [chips for chips in _TOPOLOGIES[kind] if chips > hardware.num_chips // hardware.num_slices]
+    if not sizes:
+        return None
+    prefix = f"{hardware.num_slices}x" if hardware.num_slices > 1 else ""
+    return find_hardware(f"{prefix}{kind}-{min(sizes) * _CORES_PER_CHIP[kind]}")
 
 
 def _gpu_kinds() -> list[str]:

@@ -8,7 +8,7 @@ figures are those of one chip.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 COLLECTIVES = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute", "collective-broadcast")
@@ -19,6 +19,8 @@ _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,<=]*)\]")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{\s*$")
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = ")
 _CALLED = re.compile(r"\b(calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
+# How a layout says that its array is in the host's memory.
+_HOST_MEMORY = "S(5)"
 # Instructions that hand on their first operand's value unchanged.
 _TRANSPARENT = ("copy", "convert", "bitcast", "copy-done", "copy-start")
 
@@ -56,7 +58,8 @@ class Program:
 class ProgramCounts:
     """What one run of a program takes of one chip.
 
-    `wire_bytes` are those that a chip sends when every collective goes round a ring of its group, by kind.
+    `wire_bytes` are those that a chip sends when every collective goes round a ring of its group, by kind; what it
+    sends to other TPU slices is in `dcn_bytes` instead. `host_bytes` are copied to the host's memory or back.
     `estimated_cycles` are the TPU compiler's own (None where it gives none): they leave out kernels that it
     did not write and waiting for other chips. `kernels` counts the runs of such kernels by name, whose FLOPs are
     in `kernel_flops` where they declare them. Loops in `unread_loops` count as one turn.
@@ -65,6 +68,8 @@ class ProgramCounts:
     matmul_flops: int = 0
     kernel_flops: int = 0
     wire_bytes: dict[str, int] = field(default_factory=dict)
+    dcn_bytes: int = 0
+    host_bytes: int = 0
     estimated_cycles: int | None = None
     kernels: dict[str, int] = field(default_factory=dict)
     unread_loops: list[str] = field(default_factory=list)
@@ -121,6 +126,8 @@ def count(program: Program) -> ProgramCounts:
         is_echo = _continues_collective(computation, instructions)
         for instruction in instructions.values():
             counts.matmul_flops += runs * matmul_flops(instruction, instructions)
+            counts.dcn_bytes += runs * dcn_bytes(instruction, instructions)
+            counts.host_bytes += runs * host_bytes(instruction, instructions)
             kind = _collective_kind(instruction, computation)
             if kind is not None and not is_echo:
                 sent = runs * wire_bytes(kind, instruction, instructions)
@@ -307,13 +314,59 @@ def wire_bytes(kind: str, instruction: Instruction, computation: Computation) ->
     permutation n.
     """
     shapes = [shape for operand in _operand_shapes(instruction, computation) for shape in operand]
-    size = sum(_BYTES[dtype] * math.prod(dims) for dtype, dims in shapes)
+    size = _total(shapes)
     group = group_size(instruction.attributes)
     if kind == "all-gather":
         return (group - 1) * size
     if kind in ("reduce-scatter", "all-to-all"):
         return size * (group - 1) // group
     return 2 * size * (group - 1) // group if kind == "all-reduce" else size
+
+
+def dcn_bytes(instruction: Instruction, computation: Computation) -> int:
+    """Bytes that one chip sends to other slices in a sum over s slices, 2·(s-1)/s·n; else 0.
+
+    libtpu hands such sums to the host: a `send` names the slices as a range or a list, e.g. {1,2}x{0:15}.
+    """
+    if instruction.opcode != "send" or '_xla_megascale_transfer_type="ALL_REDUCE"' not in instruction.attributes:
+        return 0
+    target = re.search(r'_xla_megascale_target="\{([^}]*)\}', instruction.attributes)
+    slices = sum(map(_count_of_range, target[1].split(","))) if target else 1
+    shapes = _operand_shapes(instruction, computation)[0] or array_shapes(instruction.result)[:1]
+    return 2 * _total(shapes) * (slices - 1) // slices
+
+
+def _count_of_range(text: str) -> int:
+    first, _, last = text.partition(":")
+    return int(last or first) - int(first) + 1
+
+
+def host_bytes(instruction: Instruction, computation: Computation) -> int:
+    """Bytes that a copy, or a slice of an array in either memory, moves between the chip and the host; else 0."""
+    opcode = instruction.opcode.removesuffix("-start")
+    if opcode not in ("copy", "dynamic-slice", "dynamic-update-slice") or not instruction.operands:
+        return 0
+
+    def on_host(name: str) -> bool:
+        return name in computation and _HOST_MEMORY in computation[name].result
+
+    operand, *others = instruction.operands
+    shapes = _operand_shapes(instruction, computation)
+    if opcode == "copy":
+        # A copy that runs beside other work has source and destination in its result, the destination first.
+        destination = instruction.result.lstrip("(").split("}")[0]
+        return _total(shapes[0]) if on_host(operand) != (_HOST_MEMORY in destination) else 0
+    if not on_host(operand):
+        return 0
+    if opcode == "dynamic-update-slice":
+        return 0 if on_host(others[0]) else _total(shapes[1])
+    sizes = re.search(r"dynamic_slice_sizes=\{([\d,]+)\}", instruction.attributes)
+    assert sizes is not None
+    return _total([(shapes[0][0][0], tuple(map(int, sizes[1].split(","))))])
+
+
+def _total(shapes: Sequence[tuple[str, tuple[int, ...]]]) -> int:
+    return sum(_BYTES[dtype] * math.prod(dims) for dtype, dims in shapes)
 
 
 def group_size(attributes: str) -> int:

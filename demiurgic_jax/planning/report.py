@@ -43,6 +43,14 @@ def describe(name: str, plan: Plan, tokens: float, teacher: Teacher | None) -> s
         f"({figures.recomputed_flops / figures.useful_flops:+.0%})",
     ]
     lines += [f"  {size / 1e9:8.2f}  GB sent by {kind}" for kind, size in figures.wire_bytes.items()]
+    if figures.dcn_bytes:
+        lines.append(f"  {figures.dcn_bytes / 1e9:8.2f}  GB sent to other slices")
+    if figures.host_bytes:
+        needed, there_is = figures.host_bytes / plan.step_seconds, hardware.chip.host_bandwidth
+        lines.append(
+            f"  {figures.host_bytes / 1e9:8.2f}  GB to the host's memory and back: {needed / 1e9:.1f} GB/s of PCIe's "
+            f"{there_is / 1e9:.0f}" + ("" if needed < 0.99 * there_is else ", which BOUNDS the step")
+        )
     if figures.cycles is not None:
         lines.append(
             f"  {figures.cycles / 1e9:8.2f}  billion cycles, the compiler's estimate without attention kernels"
@@ -53,7 +61,7 @@ def describe(name: str, plan: Plan, tokens: float, teacher: Teacher | None) -> s
         "",
         f"ESTIMATE of speed, no chip was asked ({_speed_source(plan)})",
         f"  {plan.step_seconds:8.2f}  s a step"
-        + (f"; {plan.exposed_step_seconds:.2f} were no collective hidden" if hardware.chip.platform == "tpu" else ""),
+        + (f"; {plan.exposed_step_seconds:.2f} were no transfer hidden" if hardware.chip.platform == "tpu" else ""),
         f"  {plan.mfu:8.1%}  MFU",
         f"  {plan.tokens_per_second:8,.0f}  tokens/s, {plan.tokens_per_second / hardware.num_chips:,.0f} a chip",
         "",

@@ -31,12 +31,14 @@ class Trace:
     """A pass forward and backward over one row, as JAX would run it, recomputation included; n rows take n times that.
 
     `attention_flops` are those of attention's causal half, `matmul_flops` of all other matrix products; `kept_bytes`
-    is what the backward pass finds of the forward pass on the device, without parameters.
+    is what the backward pass finds of the forward pass on the device, without parameters, `host_bytes` what it finds in
+    the host's memory.
     """
 
     matmul_flops: int
     attention_flops: int
     kept_bytes: int
+    host_bytes: int
 
 
 def trace_row(train: TrainConfig, model: ModelConfig) -> Trace:
@@ -58,15 +60,18 @@ def _trace(train: TrainConfig, model: ModelConfig) -> Trace:
     def loss(params: Any, batch: Batch) -> jax.Array:
         return loss_sums(decoder, params, batch, train.loss).loss
 
-    def kept(rows: int) -> int:
+    def kept(rows: int) -> tuple[int, int]:
+        """Bytes on the device, and in the host's memory."""
         batch = abstract_batch(dataclasses.replace(train, batch_size=rows), None)
         backward = jax.make_jaxpr(lambda p, b: jax.tree.leaves(jax.vjp(lambda p: loss(p, b), p)[1]))(params, batch)
-        return tree_bytes([aval for aval in backward.out_avals if aval.memory_space != jax.memory.Space.Host])
+        away = [aval for aval in backward.out_avals if aval.memory_space == jax.memory.Space.Host]
+        return tree_bytes(backward.out_avals) - tree_bytes(away), tree_bytes(away)
 
     program = jax.make_jaxpr(jax.grad(loss))(params, abstract_batch(train, None))
     matmul_flops, attention_flops = _dot_flops(program.jaxpr)
     # The difference leaves out weights, which are kept once however many rows there are.
-    return Trace(matmul_flops, attention_flops, kept(2) - kept(1))
+    on_device, on_host = (two - one for two, one in zip(kept(2), kept(1), strict=True))
+    return Trace(matmul_flops, attention_flops, on_device, on_host)
 
 
 def _dot_flops(program: core.Jaxpr) -> tuple[int, int]:

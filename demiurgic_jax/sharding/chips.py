@@ -1,8 +1,8 @@
 """Chips, and what their makers say of them.
 
 Figures are a chip's dense peaks as its maker prints them. Sources: Cloud TPU documentation, pages "TPU v4", "v5e",
-"v5p" and "v6e"; NVIDIA's A100, H100 and H200 data sheets (SXM); bandwidth of a TPU's links and its core clock:
-"How to Scale Your Model" (jax-ml.github.io/scaling-book), table of TPU specs.
+"v5p" and "v6e"; NVIDIA's A100, H100 and H200 data sheets (SXM); bandwidth of a TPU's links, of its way to the host
+and to other slices, and its core clock: "How to Scale Your Model" (jax-ml.github.io/scaling-book), table of TPU specs.
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ class Chip:
 
     `peak_flops`: dense bfloat16 FLOP/s. `usable_bytes`: what a program may take of `hbm_bytes`. `hbm_bandwidth`,
     `link_bandwidth`: bytes/s; the latter is what one chip sends over all its links to its neighbours.
+    `host_bandwidth`: bytes/s over PCIe, each way. `dcn_bandwidth`: a TPU's part of what its host sends to other slices.
     `node_bandwidth`: bytes/s that a node of 8 GPUs sends to other nodes; 0 for a TPU slice, which has no nodes in
     this sense. `clock_hz` turns a TPU compiler's cycles into seconds. `device_kinds`: what JAX calls it.
     """
@@ -29,25 +30,43 @@ class Chip:
     usable_bytes: float
     hbm_bandwidth: float
     link_bandwidth: float
+    host_bandwidth: float
     node_bandwidth: float = 0.0
+    dcn_bandwidth: float = 0.0
     clock_hz: float = 0.0
     device_kinds: tuple[str, ...] = ()
 
 
 def _tpu(
-    name: str, tflops: float, gib: float, usable_gib: float, hbm_gbs: float, link_gbs: float, ghz: float, *kinds: str
+    name: str,
+    tflops: float,
+    gib: float,
+    usable_gib: float,
+    hbm_gbs: float,
+    link_gbs: float,
+    host_gbs: float,
+    dcn_gbs: float,
+    ghz: float,
+    *kinds: str,
 ) -> Chip:
-    memory, usable = gib * GIB, usable_gib * GIB
-    return Chip(name, "tpu", tflops * 1e12, memory, usable, hbm_gbs * 1e9, link_gbs * 1e9, 0, ghz * 1e9, kinds)
+    bandwidths = hbm_gbs * 1e9, link_gbs * 1e9, host_gbs * 1e9, 0, dcn_gbs * 1e9
+    return Chip(name, "tpu", tflops * 1e12, gib * GIB, usable_gib * GIB, *bandwidths, ghz * 1e9, kinds)
 
 
 def _gpu(
-    name: str, tflops: float, memory: float, hbm_gbs: float, link_gbs: float, node_gbs: float, *kinds: str
+    name: str,
+    tflops: float,
+    memory: float,
+    hbm_gbs: float,
+    link_gbs: float,
+    host_gbs: float,
+    node_gbs: float,
+    *kinds: str,
 ) -> Chip:
+    bandwidths = hbm_gbs * 1e9, link_gbs * 1e9, host_gbs * 1e9, node_gbs * 1e9
     # The CUDA context, cuDNN and NCCL take about 4 GB; JAX has to be told to take the rest
     # (XLA_PYTHON_CLIENT_MEM_FRACTION, 0.75 by default).
-    usable = memory - 4e9
-    return Chip(name, "cuda", tflops * 1e12, memory, usable, hbm_gbs * 1e9, link_gbs * 1e9, node_gbs * 1e9, 0, kinds)
+    return Chip(name, "cuda", tflops * 1e12, memory, memory - 4e9, *bandwidths, device_kinds=kinds)
 
 
 # A TPU's usable memory is the limit that libtpu 0.0.46 compiles against; a GPU's memory is what its driver reports.
@@ -55,13 +74,13 @@ def _gpu(
 CHIPS: Mapping[str, Chip] = {
     chip.name: chip
     for chip in (
-        _tpu("v4", 275, 32, 31.25, 1228, 270, 1.05, "TPU v4"),
-        _tpu("v5e", 197, 16, 15.75, 819, 180, 1.5, "TPU v5 lite", "TPU v5e"),
-        _tpu("v5p", 459, 95, 95.74, 2765, 540, 1.75, "TPU v5", "TPU v5p"),
-        _tpu("v6e", 918, 32, 31.25, 1640, 360, 1.75, "TPU v6 lite", "TPU v6e"),
-        _gpu("A100-80GB", 312, 85_100_068_864, 2039, 300, 200, "NVIDIA A100-SXM4-80GB"),
-        _gpu("H100", 989, 84_929_347_584, 3352, 450, 400, "NVIDIA H100 80GB HBM3"),
-        _gpu("H200", 989, 151_397_597_184, 4800, 450, 400, "NVIDIA H200"),
+        _tpu("v4", 275, 32, 31.25, 1228, 270, 16, 6.25, 1.05, "TPU v4"),
+        _tpu("v5e", 197, 16, 15.75, 819, 180, 16, 3.125, 1.5, "TPU v5 lite", "TPU v5e"),
+        _tpu("v5p", 459, 95, 95.74, 2765, 540, 16, 6.25, 1.75, "TPU v5", "TPU v5p"),
+        _tpu("v6e", 918, 32, 31.25, 1640, 360, 32, 12.5, 1.75, "TPU v6 lite", "TPU v6e"),
+        _gpu("A100-80GB", 312, 85_100_068_864, 2039, 300, 32, 200, "NVIDIA A100-SXM4-80GB"),
+        _gpu("H100", 989, 84_929_347_584, 3352, 450, 64, 400, "NVIDIA H100 80GB HBM3"),
+        _gpu("H200", 989, 151_397_597_184, 4800, 450, 64, 400, "NVIDIA H200"),
     )
 }
 

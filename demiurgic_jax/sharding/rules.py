@@ -62,9 +62,10 @@ def parameter_shardings(mesh: Mesh, config: ModelConfig) -> dict[str, Any]:
             devices = math.prod(mesh.shape[axis] for axis in mesh_axes(entry))
             if size % devices:
                 over = " × ".join(mesh_axes(entry))
+                nearest = next(fewer for fewer in range(devices, 0, -1) if size % fewer == 0)
                 raise UserError(
                     f"mesh axis {over!r} of {devices} devices does not divide the {size} {name} of "
-                    f"parameter {jax.tree_util.keystr(path)}: choose a size that does"
+                    f"parameter {jax.tree_util.keystr(path)}: give it {nearest} devices, and the others to `data`"
                 )
         return NamedSharding(mesh, partition)
 

@@ -55,6 +55,31 @@ def test_sharing_rows_between_chips_divides_the_work():
     assert split.figures.wire_bytes["all-reduce"] > 0
 
 
+def test_what_waits_on_the_host_goes_there_and_back_and_can_bound_the_step():
+    train = dataclasses.replace(TRAIN, remat="offload")
+    plan = plan_step(train, SEVEN, find_hardware("v5e-64"))
+    inputs = SEVEN.num_layers * 4 * TRAIN.context * SEVEN.embed_dim * 2
+    assert plan.figures.host_bytes == 2 * inputs
+    assert "GB to the host's memory and back" in describe("seven", plan, 1e9, None)
+    assert "BOUNDS" not in describe("seven", plan, 1e9, None)
+    assert as_json("seven", plan, 1e9, None)["figures"]["host_bytes"] == 2 * inputs
+    slow = dataclasses.replace(plan.hardware.chip, host_bandwidth=1e9)
+    bound = plan_step(train, SEVEN, dataclasses.replace(plan.hardware, chip=slow))
+    assert bound.step_seconds == pytest.approx(2 * inputs / 1e9)
+    assert "BOUNDS the step" in describe("seven", bound, 1e9, None)
+    assert plan_step(TRAIN, SEVEN, find_hardware("v5e-64")).figures.host_bytes == 0
+
+
+def test_two_slices_sum_shards_of_the_gradients_between_them():
+    train = dataclasses.replace(TRAIN, batch_size=512, mesh=MeshShape(data=2))
+    one, two = plan_step(TRAIN, SEVEN, find_hardware("v5e-64")), plan_step(train, SEVEN, find_hardware("2xv5e-64"))
+    assert two.figures.dcn_bytes == pytest.approx(4 * SEVEN.num_parameters / 64)
+    assert two.figures.wire_bytes == one.figures.wire_bytes
+    assert two.figures.peak_bytes == pytest.approx(one.figures.peak_bytes)
+    with pytest.raises(UserError, match="128 devices are 2 slices"):
+        plan_step(dataclasses.replace(train, mesh=MeshShape()), SEVEN, find_hardware("2xv5e-64"))
+
+
 def test_a_config_that_does_not_fit_is_said_with_by_how_much_and_what_does():
     hardware = find_hardware("v5e-16")
     plan = plan_step(TRAIN, SEVEN, hardware)

@@ -21,6 +21,7 @@ from demiurgic_jax.sharding.chips import CHIPS
         ("16xA100-80GB", 16, "1x2x8"),
         ("64xH100", 64, "1x8x8"),
         ("1xH200", 1, "1x1x1"),
+        ("2xv5p-32", 32, "v5p:2x2x4"),
     ],
 )
 def test_a_name_is_so_many_chips_in_that_arrangement(name, chips, topology):
@@ -46,6 +47,7 @@ def test_larger_hardware_is_the_next_size_of_the_same_chip():
     assert larger(find_hardware("v5p-32")).name == "v5p-64"
     assert larger(find_hardware("8xH100")).name == "16xH100"
     assert larger(find_hardware("v5e-256")) is None
+    assert larger(find_hardware("2xv5e-64")).name == "2xv5e-128"
 
 
 @pytest.mark.parametrize("chip", CHIPS.values(), ids=lambda chip: chip.name)

@@ -85,6 +85,56 @@ def test_a_tpu_program_is_read_as_libtpu_prints_it():
     assert counts.unread_loops == []
 
 
+# A layer's input on its way to the host's memory and back, in a loop of two turns, as libtpu prints it; and a sum over
+# two slices.
+HOST_PROGRAM = """HloModule jit_step
+%condition (state: (s32[], f32[2,4,8], f32[4,8])) -> pred[] {
+  %state = (s32[], f32[2,4,8]{2,1,0:T(8,128)S(5)}, f32[4,8]{1,0:T(8,128)}) parameter(0)
+  %counter = s32[] get-tuple-element(%state), index=0
+  %two = s32[] constant(2)
+  ROOT %less = pred[] compare(%counter, %two), direction=LT
+}
+%body (state: (s32[], f32[2,4,8], f32[4,8])) -> (s32[], f32[2,4,8], f32[4,8]) {
+  %state = (s32[], f32[2,4,8]{2,1,0:T(8,128)S(5)}, f32[4,8]{1,0:T(8,128)}) parameter(0)
+  %counter = s32[] get-tuple-element(%state), index=0
+  %kept = f32[2,4,8]{2,1,0:T(8,128)S(5)} get-tuple-element(%state), index=1
+  %x = f32[4,8]{1,0:T(8,128)} get-tuple-element(%state), index=2
+  %row = f32[1,4,8]{2,1,0:T(8,128)} bitcast(%x)
+  %zero = s32[] constant(0)
+  %one = s32[] constant(1)
+  %next = s32[] add(%counter, %one)
+  %dynamic-update-slice-start = ((f32[2,4,8]{2,1,0:T(8,128)S(5)}, f32[1,4,8]{2,1,0:T(8,128)}, s32[]), f32[2,4,8]{2,1,0:T(8,128)S(5)}, u32[]{:S(2)}) dynamic-update-slice-start(%kept, %row, %counter, %zero, %zero)
+  %dynamic-update-slice-done = f32[2,4,8]{2,1,0:T(8,128)S(5)} dynamic-update-slice-done(%dynamic-update-slice-start)
+  ROOT %tuple = (s32[], f32[2,4,8], f32[4,8]) tuple(%next, %dynamic-update-slice-done, %x)
+}
+ENTRY %main (x: f32[4,8]) -> f32[1,4,8] {
+  %x = f32[4,8]{1,0:T(8,128)} parameter(0)
+  %zero = s32[] constant(0)
+  %buffer = f32[2,4,8]{2,1,0:T(8,128)S(5)} custom-call(), custom_call_target="AllocateBuffer"
+  %state = (s32[], f32[2,4,8]{2,1,0:T(8,128)S(5)}, f32[4,8]{1,0:T(8,128)}) tuple(%zero, %buffer, %x)
+  %loop = (s32[], f32[2,4,8]{2,1,0:T(8,128)S(5)}, f32[4,8]{1,0:T(8,128)}) while(%state), condition=%condition, body=%body
+  %kept = f32[2,4,8]{2,1,0:T(8,128)S(5)} get-tuple-element(%loop), index=1
+  %dynamic-slice-start = ((f32[2,4,8]{2,1,0:T(8,128)S(5)}, s32[]), f32[1,4,8]{2,1,0:T(8,128)}, u32[]{:S(2)}) dynamic-slice-start(%kept, %zero, %zero, %zero), dynamic_slice_sizes={1,4,8}
+  %row = f32[1,4,8]{2,1,0:T(8,128)} dynamic-slice-done(%dynamic-slice-start)
+  %copy-start = (f32[4,8]{1,0:T(8,128)S(5)}, f32[4,8]{1,0:T(8,128)}, u32[]{:S(2)}) copy-start(%x)
+  %copy-done = f32[4,8]{1,0:T(8,128)S(5)} copy-done(%copy-start)
+  %copy-start.1 = (f32[4,8]{1,0:T(8,128)}, f32[4,8]{1,0:T(8,128)S(5)}, u32[]{:S(2)}) copy-start(%copy-done)
+  %here = f32[4,8]{0,1:T(8,128)} copy(%x)
+  %token = token[] after-all()
+  %send = (f32[4,8]{1,0}, u32[], token[]) send(%here, %token), is_host_transfer=true, frontend_attributes={_xla_megascale_target="{1,4}x{0:15}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  ROOT %out = f32[1,4,8]{2,1,0:T(8,128)} copy(%row)
+}
+"""  # noqa: E501
+
+
+def test_bytes_to_the_host_and_back_and_to_other_slices_are_counted():
+    counts = count(parse(HOST_PROGRAM))
+    array = 4 * 8 * 4
+    assert counts.host_bytes == (2 + 1) * array + 2 * array
+    assert counts.dcn_bytes == array
+    assert counts.wire_bytes == {}
+
+
 def test_a_loop_without_a_readable_count_is_said():
     counts = count(parse(TPU_PROGRAM.replace("%seven = s32[] constant(7)", "%seven = s32[] parameter(2)")))
     assert counts.unread_loops == ["loop"]

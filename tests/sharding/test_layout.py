@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from slice_device import two_slices
 
 from demiurgic_jax.data.batch import Batch
 from demiurgic_jax.model.config import ModelConfig
@@ -16,7 +17,7 @@ from demiurgic_jax.model.parameters import layer_specs
 from demiurgic_jax.planning.hlo import count as counts_of
 from demiurgic_jax.planning.hlo import parse
 from demiurgic_jax.sharding.layout import layout_on, per_device
-from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
+from demiurgic_jax.sharding.mesh import MESH_AXES, MeshShape, device_grid, make_mesh
 from demiurgic_jax.sharding.rules import batch_sharding
 from demiurgic_jax.training.losses import LossConfig
 from demiurgic_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -64,9 +65,11 @@ def batch() -> Batch:
     )
 
 
-def compiled(shape: MeshShape, params, *, model=MODEL, compute_dtype=jnp.float32, remat="full", gathered_once=1):
+def compiled(
+    shape: MeshShape, params, *, model=MODEL, compute_dtype=jnp.float32, remat="full", gathered_once=1, mesh=None
+):
     """The jitted gradient function and the parameters, laid out."""
-    mesh = make_mesh(shape, jax.devices()[:1] if shape == ALONE else None)
+    mesh = mesh or make_mesh(shape, jax.devices()[:1] if shape == ALONE else None)
     layout = layout_on(mesh)
     decoder = Decoder(model, compute_dtype=compute_dtype, remat=remat, gathered_once=gathered_once, layout=layout)
     abstract = abstract_state(model, make_optimizer(OptimizerConfig(), 1000), mesh)
@@ -92,6 +95,27 @@ def test_loss_and_gradients_are_those_of_one_device(name, params, batch, alone):
         np.testing.assert_allclose(ours, expected, atol=1e-5 * largest, err_msg=jax.tree_util.keystr(path))
 
     jax.tree_util.tree_map_with_path(close, gradients, alone[0])
+
+
+def test_two_slices_give_the_gradients_of_one_device_and_sum_between_them_once(params, batch, alone):
+    devices = two_slices()
+    grid = device_grid(MeshShape(data=2), devices)
+    slice_of = {device.device.id: device.slice_index for device in devices}
+    mesh = Mesh(np.vectorize(lambda each: each.device, otypes=[object])(grid), MESH_AXES)
+    step, placed = compiled(MeshShape(data=2), params, mesh=mesh)
+    gradients, sums = jax.device_get(step(placed, batch))
+    np.testing.assert_allclose(sums.loss, alone[1].loss, rtol=1e-5)
+    largest = max(np.abs(x).max() for x in jax.tree.leaves(alone[0]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * largest), gradients, alone[0])
+
+    # A replica's number in a group is its place in the mesh. What goes between slices is sums of shards, nothing else.
+    places = [slice_of[device.id] for device in mesh.devices.flat]
+    assert places == [0] * 4 + [1] * 4 or places == [1] * 4 + [0] * 4
+    program = step.lower(placed, batch).compile().as_text()
+    gathers = [line for line in program.splitlines() if re.search(r" (all-gather|reduce-scatter)\(", line)]
+    assert gathers
+    inside = "replica_groups={{0,1,2,3},{4,5,6,7}}", "replica_groups=[2,4]<=[8]"
+    assert all(any(groups in line for groups in inside) for line in gathers)
 
 
 def test_gradients_are_scattered_not_summed_everywhere(params, batch):
