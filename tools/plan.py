@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> 
         if "hardware" in config:
             # Such a config lays itself out anew for each.
             laid = load_config(arguments.config, [*overrides, ("hardware", name)])
-            train = as_dataclass(TrainConfig, laid.train, "train")
+            train = phase_configs(laid, model)[0].train
         say(f"planning for {name}")
         asked = plan_step(train, model, hardware, arguments.method)
         fit = asked if asked.fits else cheapest_fit(asked, same_hardware=bool(arguments.compare), say=say)
@@ -141,6 +141,7 @@ def token_count(text: str) -> float:
 
 def planned_model(config: ConfigDict) -> "ModelConfig":
     """The shape of the student before anything is fetched. UserError where only the teacher's file would tell."""
+    from demiurgic_jax.checkpoints.checkpoint import open_card
     from demiurgic_jax.model.config import named_config
     from experiments.teacher import EMBEDDED
 
@@ -149,6 +150,8 @@ def planned_model(config: ConfigDict) -> "ModelConfig":
         model = named_config(init.size)
         vocab_size = config.tokenizer.vocab_size or model.vocab_size
         return replace(model, vocab_size=math.ceil(vocab_size / 128) * 128)
+    if init.kind == "checkpoint":
+        return open_card(init.checkpoint).model
     if init.kind == "teacher" and config.teacher.path == EMBEDDED:
         return replace(named_config("135m"), num_layers=init.layers)
     raise UserError(

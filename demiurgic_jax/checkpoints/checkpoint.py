@@ -224,12 +224,21 @@ def _open(folder: Path) -> OpenedModel:
 
 def open_model(folder: str | Path) -> OpenedModel:
     """The newest model in a folder of checkpoints, or the one in a single STEP folder."""
+    return _open(_newest(folder))
+
+
+def open_card(folder: str | Path) -> Card:
+    """What that model's card says, without its arrays being read."""
+    return read_card(_newest(folder))
+
+
+def _newest(folder: str | Path) -> Path:
     path = Path(folder).absolute()
     if not path.is_dir():
         raise UserError(f"checkpoint folder {path} does not exist")
     if path.name.isdigit() and (path / "card").is_dir():
-        return _open(path)
+        return path
     steps = ocp.utils.checkpoint_steps(path)
     if not steps:
         raise UserError(f"{path} holds no finished checkpoint: give a run's `checkpoints` folder, or one of its steps")
-    return _open(path / str(max(steps)))
+    return path / str(max(steps))

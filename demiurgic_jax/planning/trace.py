@@ -19,8 +19,8 @@ from demiurgic_jax.model.decoder import Decoder
 from demiurgic_jax.model.layout import Layout
 from demiurgic_jax.model.parameters import abstract_parameters
 from demiurgic_jax.planning.ahead_of_time import abstract_batch
-from demiurgic_jax.sharding.mesh import MeshShape
 from demiurgic_jax.training.config import COMPUTE_DTYPES, TrainConfig
+from demiurgic_jax.training.losses import LossConfig
 from demiurgic_jax.training.step import Batch, loss_sums
 
 # Shape suffixes: B batch, S sequence, T half the keys, H heads, K kv heads, D head dim.
@@ -43,22 +43,25 @@ class Trace:
 
 def trace_row(train: TrainConfig, model: ModelConfig) -> Trace:
     """Traces a pass over a row of `train.context` tokens: a second or two, whatever the size of the model."""
-    # What does not change the pass is left out, so that one trace serves all that share it.
-    return _trace(dataclasses.replace(train, batch_size=1, grad_accum_steps=1, mesh=MeshShape()), model)
+    return _trace(train.context, train.soft_targets, train.compute_dtype, train.remat, train.loss, model)
 
 
+# By what changes the pass, so that one trace serves all steps that share it.
 @lru_cache(maxsize=256)
-def _trace(train: TrainConfig, model: ModelConfig) -> Trace:
+def _trace(
+    context: int, soft_targets: int, compute_dtype: str, remat: str, loss_config: LossConfig, model: ModelConfig
+) -> Trace:
+    train = TrainConfig(1, 1, context, soft_targets=soft_targets, loss=loss_config)
     decoder = Decoder(
         model,
-        compute_dtype=COMPUTE_DTYPES[train.compute_dtype],
-        remat=train.remat,
+        compute_dtype=COMPUTE_DTYPES[compute_dtype],
+        remat=remat,
         layout=Layout(attend=_fused_attention),
     )
     params = abstract_parameters(model)
 
     def loss(params: Any, batch: Batch) -> jax.Array:
-        return loss_sums(decoder, params, batch, train.loss).loss
+        return loss_sums(decoder, params, batch, loss_config).loss
 
     def kept(rows: int) -> tuple[int, int]:
         """Bytes on the device, and in the host's memory."""

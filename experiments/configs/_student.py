@@ -73,6 +73,6 @@ def student(
     config.train.optimizer.update(
         {"learning_rate": learning_rate, "warmup_steps": steps // 50, "final_fraction": 0.1, "weight_decay": 0.1}
     )
-    config.train.loss.update({"distill_weight": 0.0, "z_loss": 1e-4, "chunk_tokens": 1024})
+    config.train.loss.update({"distill_weight": 0.0, "z_loss": 1e-4, "chunk_tokens": 512})
     config.evaluate.update({"max_tokens": 256, "max_context": context})
     return config

@@ -72,7 +72,12 @@ def initial_model(run: Run, progress: StageProgress, vocab_size: int) -> tuple[M
         opened = open_model(init.checkpoint)
         return opened.config, lambda: opened.params
     # Rounded up so that a vocabulary of any size divides over a mesh.
-    config = replace(named_config(init.size), vocab_size=math.ceil(vocab_size / 128) * 128)
+    named = named_config(init.size)
+    config = replace(
+        named,
+        vocab_size=math.ceil(vocab_size / 128) * 128,
+        max_context=max(named.max_context, run.config.train.context),
+    )
     return config, lambda: init_params(Decoder(config), jax.random.key(run.config.train.seed))
 
 

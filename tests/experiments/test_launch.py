@@ -11,10 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 from demiurgic_jax.model.config import named_config
-from demiurgic_jax.sharding.mesh import make_mesh
+from demiurgic_jax.sharding.mesh import MESH_AXES, axis_sizes
 from demiurgic_jax.sharding.processes import find_processes
 from demiurgic_jax.sharding.rendezvous import Member
 from demiurgic_jax.training.config import TrainConfig
@@ -66,7 +68,8 @@ def test_every_file_names_a_config_and_fields_that_exist_and_fit_its_machines(na
     config = load_config(arguments.config, overrides)
     assert arguments.workdir is not None
     train = as_dataclass(TrainConfig, config.train, "train")
-    mesh = make_mesh(train.mesh, range(DEVICES[name]))
+    sizes = axis_sizes(train.mesh, DEVICES[name])
+    mesh = Mesh(np.arange(DEVICES[name]).reshape(list(sizes.values())), MESH_AXES)
     require_divisible(train.batch_size, train.context, train.grad_accum_steps, mesh)
     named_config(config.init.size)
 

@@ -14,18 +14,19 @@ def with_phases(text: str):
 
 def test_without_phases_it_is_what_train_says():
     (only,) = phase_configs(load_config("quickstart_scratch"))
-    assert (only.name, only.data, only.train.steps, only.train.batch_size) == ("", "", 300, 8)
+    assert (only.name, only.train.steps, only.train.batch_size) == ("", 300, 8)
 
 
 def test_each_phase_changes_what_it_names():
     code, skill = phase_configs(
         with_phases(
-            "({'name': 'code', 'steps': 50}, {'name': 'fix', 'data': 'shards/fix', 'context': 128, 'batch_size': 16, "
-            "'optimizer': {'learning_rate': 1}, 'loss': {'z_loss': 0.5}},)"
+            "({'name': 'code', 'steps': 50}, {'name': 'fix', 'mixture': {'sets': ('shards/fix',)}, 'context': 128, "
+            "'batch_size': 16, 'optimizer': {'learning_rate': 1}, 'loss': {'z_loss': 0.5}},)"
         )
     )
     assert (code.name, code.train.steps, code.train.optimizer.learning_rate) == ("code", 50, 2e-3)
-    assert (skill.data, skill.train.steps, skill.train.context, skill.train.batch_size) == ("shards/fix", 300, 128, 16)
+    assert (skill.train.mixture.sets, code.train.mixture.sets) == (("shards/fix",), ("train",))
+    assert (skill.train.steps, skill.train.context, skill.train.batch_size) == (300, 128, 16)
     assert (skill.train.optimizer.learning_rate, skill.train.optimizer.warmup_steps) == (1.0, 20)
     assert (skill.train.loss.z_loss, code.train.loss.z_loss) == (0.5, 1e-4)
 

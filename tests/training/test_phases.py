@@ -15,7 +15,8 @@ from demiurgic_jax.training.optimizer import OptimizerConfig
 from demiurgic_jax.training.phases import PhasePlan, placed, train_in_phases
 
 CODE = replace(CONFIG, steps=4, soft_targets=0, loss=LossConfig(chunk_tokens=16), keep_checkpoints=1, eval_every=4)
-ANSWERS = replace(CODE, steps=3, context=24, batch_size=16, optimizer=OptimizerConfig(1e-3, warmup_steps=1))
+SCHEDULE = OptimizerConfig(learning_rate=1e-3, warmup_steps=1)
+ANSWERS = replace(CODE, steps=3, context=24, batch_size=16, optimizer=SCHEDULE)
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def in_phases(model, params, tokenizer, train_set, heldout_set):
             [PhasePlan("code", CODE, train_set), PhasePlan("answers", ANSWERS, heldout_set)],
             model,
             tokenizer,
-            heldout_set,
+            {"heldout": heldout_set},
             folder=folder,
             initial_params=lambda: params,
             provenance={},

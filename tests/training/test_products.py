@@ -17,7 +17,7 @@ from demiurgic_jax.sharding.placement import put_batch
 from demiurgic_jax.training.config import TrainConfig
 from demiurgic_jax.training.losses import LossConfig
 from demiurgic_jax.training.optimizer import OptimizerConfig, make_optimizer
-from demiurgic_jax.training.quantization import weight_product
+from demiurgic_jax.training.products import weight_product
 from demiurgic_jax.training.state import abstract_state, new_state
 from demiurgic_jax.training.step import make_train_step
 
@@ -27,7 +27,8 @@ STEPS = 30
 def make_run(model, params, kind):
     """The jitted step on a mesh of every axis, its first state, and the mesh."""
     mesh = make_mesh(MeshShape(data=2, fsdp=2, tensor=2))
-    decoder = Decoder(model, layout=layout_on(mesh), remat="full", project=weight_product(kind))
+    product = weight_product(kind, "cpu")
+    decoder = Decoder(model, layout=layout_on(mesh), remat="full", gathered_once=0, project=product)
     optimizer = make_optimizer(OptimizerConfig(learning_rate=3e-3, warmup_steps=4), STEPS)
     abstract = abstract_state(model, optimizer, mesh)
     step = make_train_step(decoder, optimizer, LossConfig(0.5, chunk_tokens=16), mesh, abstract)
@@ -78,7 +79,7 @@ def test_a_product_is_within_a_percent():
             return self.project("bse,ehd->bshd", x, w)
 
     for kind, apart in (("int8", 0.015), ("fp8", 0.05)):
-        ours = Product(None, project=weight_product(kind)).apply({"params": {}}, x, w)
+        ours = Product(None, project=weight_product(kind, "cpu")).apply({"params": {}}, x, w)
         assert 0 < float(jnp.linalg.norm(ours - exact) / jnp.linalg.norm(exact)) < apart
 
 

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from demiurgic_jax.data.document import Document
 from demiurgic_jax.data.loader import Loader
 from demiurgic_jax.data.shard_index import ShardIndex, ShardSummary, write_index
 from demiurgic_jax.data.shards import ShardSet, ShardSetWriter, write_shards
+from demiurgic_jax.data.tokenizer import Tokenizer
 
 VOCAB_SIZE = 49_152
 SHARDS = 4
@@ -72,12 +73,12 @@ def random_set(folder: Path, count: int) -> ShardSet:
         Document(f"document-{i}", "python", "code", rng.integers(0, VOCAB_SIZE, n), licence="MIT")
         for i, n in enumerate(lengths_of(count).tolist())
     ]
-    return write_shards(folder, documents, tokenizer=Vocabulary, num_shards=SHARDS, provenance={})
+    return write_shards(folder, documents, tokenizer=cast(Tokenizer, Vocabulary), num_shards=SHARDS, provenance={})
 
 
 def made_up_set(folder: Path, count: int) -> Path:
     """Indexes of as many documents, and shards of the right size with holes in place of records."""
-    writer = ShardSetWriter(folder, tokenizer=Vocabulary, num_shards=SHARDS, provenance={})
+    writer = ShardSetWriter(folder, tokenizer=cast(Tokenizer, Vocabulary), num_shards=SHARDS, provenance={})
     for shard, lengths in enumerate(np.array_split(lengths_of(count), SHARDS)):
         offsets = np.concatenate([[0], np.cumsum(2 * lengths.astype(np.uint64) + 200)])
         path = writer.path(shard)
