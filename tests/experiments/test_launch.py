@@ -146,7 +146,9 @@ def ending_with(folder: Path, *statuses: int) -> Path:
 def test_run_sh_starts_again_until_it_is_of_no_use(repository, tmp_path, statuses, ended):
     environ = os.environ | {"PYTHON": str(ending_with(tmp_path, *statuses)), "PAUSE": "0", "RESTARTS": "4"}
     program = repository / "experiments/launch/run.sh"
-    done = subprocess.run([program, "--config=x", "--workdir=a b"], env=environ, check=False, capture_output=True)
+    done = subprocess.run(
+        [program, "--config=x", "--workdir=a b"], env=environ, check=False, capture_output=True, timeout=60
+    )
     assert done.returncode == ended
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls == ["-m experiments.run --config=x --workdir=a b"] * len(statuses)
@@ -165,12 +167,20 @@ def test_run_sh_passes_a_signal_on_and_waits_until_all_is_saved(repository, tmp_
         "time.sleep(60)\n",
     )
     environ = os.environ | {"PYTHON": str(saving), "PAUSE": "0"}
-    process = subprocess.Popen([repository / "experiments/launch/run.sh"], env=environ)
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "started").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(sent)
-    assert process.wait(timeout=30) == status
+    process = subprocess.Popen(
+        [repository / "experiments/launch/run.sh"],
+        env=environ,
+        # A test run in the background of a shell ignores Ctrl-C, and would pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "started").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(sent)
+        assert process.wait(timeout=60) == status
+    finally:
+        process.kill()
     assert (tmp_path / "saved").exists()
 
 
