@@ -107,8 +107,13 @@ class CheckpointFolder:
             self._manager.save(step, args=args, force=True)
 
     def require_room(self, arrays: Any) -> None:
-        """UserError when the disk has no room for `arrays` (abstract ones will do): said before anything is
-        computed or half written."""
+        """UserError when the disk has no room for `arrays` (abstract ones will do) or cannot be written: said before
+        anything is computed or half written."""
+        with self._writing():
+            # Orbax, refused a folder, would wait for it for five minutes.
+            probe = self.path / f"writable-{jax.process_index()}.tmp"
+            probe.mkdir(exist_ok=True)
+            probe.rmdir()
         needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(arrays))
         free = shutil.disk_usage(self.path).free
         if free < needed:
