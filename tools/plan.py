@@ -150,7 +150,7 @@ def planned_model(config: ConfigDict) -> "ModelConfig":
         model = named_config(init.size)
         vocab_size = config.tokenizer.vocab_size or model.vocab_size
         return replace(model, vocab_size=math.ceil(vocab_size / 128) * 128)
-    if init.kind == "checkpoint":
+    if init.kind == "checkpoint" and init.checkpoint:
         return open_card(init.checkpoint).model
     if init.kind == "teacher" and config.teacher.path == EMBEDDED:
         return replace(named_config("135m"), num_layers=init.layers)

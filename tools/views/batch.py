@@ -9,14 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 from rich.console import Console
 from rich.text import Text
 
+from demiurgic_jax.checkpoints.checkpoint import open_card
 from demiurgic_jax.data.batch import Batch
 from demiurgic_jax.data.loader import Loader
 from demiurgic_jax.data.shards import ShardSet
 from demiurgic_jax.data.tokenizer import Tokenizer, load_tokenizer
 from demiurgic_jax.errors import UserError
+from demiurgic_jax.training.phases import placed
+from demiurgic_jax.training.spikes import SkippedData
+from experiments.stages.shards import mixture
+from experiments.stages.stage import Run
+from experiments.training_phases import phase_configs
+from experiments.workdir import Workdir
 
 STYLES = {"trained": "green", "prompt": "cyan dim"}
 PADDING_STYLE = "bright_black"
@@ -24,18 +32,20 @@ PADDING_STYLE = "bright_black"
 
 @dataclass(frozen=True)
 class Source:
-    """Where batches come from, and what turns them into text."""
+    """Where a batch comes from, `data_step` of it, and what turns it into text."""
 
     loader: Loader
     tokenizer: Tokenizer
+    data_step: int
 
 
 def gather(options: argparse.Namespace) -> dict[str, Any]:
     """The rows of a step's batch: documents, each in spans of one kind."""
     if options.step < 1:
         raise UserError(f"--step={options.step}: the first step is 1, as in metrics.jsonl")
-    source = of_run(options.path) if (options.path / "config.json").is_file() else of_shards(options)
-    batch, keys = source.loader.batch(options.step - 1), source.loader.rows_in(options.step - 1)
+    is_run = (options.path / "config.json").is_file()
+    source = of_run(options.path, options.step) if is_run else of_shards(options)
+    batch, keys = source.loader.batch(source.data_step), source.loader.rows_in(source.data_step)
     size = len(batch.tokens)
     if options.row is not None and not 0 <= options.row < size:
         raise UserError(f"--row={options.row}: the batch has the rows 0 to {size - 1}")
@@ -47,20 +57,31 @@ def gather(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def of_run(workdir: Path) -> Source:
-    """The batches that a run trains on, by its own config."""
-    train = json.loads((workdir / "config.json").read_text())["config"]["train"]
-    shard_set = ShardSet(workdir / "shards" / "train")
-    return Source(
-        Loader(
-            shard_set,
-            batch_size=train["batch_size"],
-            row_length=train["context"],
-            seed=train["seed"],
-            soft_targets=train["soft_targets"],
-        ),
-        load_tokenizer(workdir / "tokenizer" / "files"),
+def of_run(workdir: Path, step: int) -> Source:
+    """The batch that a run makes `step` with, by its own config: its phase, mixture and FIM, without skipped data."""
+    written = json.loads((workdir / "config.json").read_text())
+    config = ConfigDict(written["config"])
+    # The ladder's figures hang on the size, which the run's checkpoints know.
+    model = open_card(workdir / "train" / "checkpoints").model if config.init.ladder else None
+    phases = phase_configs(config, model)
+    places = placed([phase.name for phase in phases], [phase.train.steps for phase in phases])
+    if step > places[-1].run_steps:
+        raise UserError(f"--step={step}: the run has {places[-1].run_steps} steps")
+    index = max(number for number, place in enumerate(places) if place.start < step)
+    train, place = phases[index].train, places[index]
+    tokenizer = load_tokenizer(workdir / "tokenizer" / "files")
+    loader = Loader(
+        mixture(Run(written["name"], config, Workdir(workdir, written["name"], config)), train.mixture),
+        batch_size=train.batch_size,
+        row_length=train.context,
+        seed=train.seed,
+        soft_targets=train.soft_targets,
+        packing=train.packing,
+        fim=train.fim,
+        tokenizer=tokenizer,
     )
+    skipped = SkippedData(workdir / "train", place.name)
+    return Source(loader, tokenizer, skipped.data_step(step - 1 - place.start))
 
 
 def of_shards(options: argparse.Namespace) -> Source:
@@ -73,7 +94,7 @@ def of_shards(options: argparse.Namespace) -> Source:
     tokenizer = load_tokenizer(options.tokenizer)
     shard_set.require_tokenizer(tokenizer)
     loader = Loader(shard_set, batch_size=options.batch_size, row_length=options.context, seed=options.seed)
-    return Source(loader, tokenizer)
+    return Source(loader, tokenizer, options.step - 1)
 
 
 def row_figures(batch: Batch, row: int, keys: list[str], tokenizer: Tokenizer) -> dict[str, Any]:
