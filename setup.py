@@ -29,7 +29,12 @@ EXTRAS = {
     "serve": ["starlette>=0.48,<2", "uvicorn>=0.37,<1"],
     "quantized": ["qwix>=0.1.8,<0.2"],  # train.quantized_matmuls
     "gguf": ["gguf>=0.17.1,<0.20"],
-    "tfds": ["tensorflow-cpu>=2.20", "tensorflow-datasets>=4.9.9", "tensorboard>=2.20"],
+    "tfds": [
+        "tensorflow-cpu>=2.20",
+        "tensorflow-datasets>=4.9.9",
+        "tensorboard>=2.20",
+        "importlib-resources>=6",  # tensorflow-datasets imports it without asking for it
+    ],
     "parquet": ["pyarrow>=18"],  # Parquet files as sources of shards
     "cloud": ["gcsfs>=2024.2", "s3fs>=2024.2"],  # shards at gs:// and s3://
     "tpu": ["jax[tpu]"],

@@ -148,7 +148,9 @@ def _walk(
     for instruction in instructions.values():
         called = _CALLED.findall(instruction.attributes)
         branches = re.search(r"branch_computations=\{([^}]*)\}", instruction.attributes)
-        called += [("branch", name.strip(" %")) for name in (branches[1].split(",") if branches else ())]
+        # A chip runs one branch. The step's switch is over the parts of a row: the last one sees the most keys, and all
+        # chips wait for the one that has it.
+        called += [("branch", branches[1].split(",")[-1].strip(" %"))] if branches else []
         for role, name in called:
             # What a reduction applies to each element is no call of its own.
             if name not in program.computations or (role == "to_apply" and instruction.opcode != "call"):

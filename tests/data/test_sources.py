@@ -85,7 +85,8 @@ def test_a_tfds_dataset_is_a_source(tokenizer, tmp_path):
         name="snippets",
         version="1.0.0",
         data_dir=tmp_path,
-        split_datasets={"train": [{"code": text} for text in TEXTS]},
+        split_datasets={"train": [(number, {"code": text}) for number, text in enumerate(TEXTS)]},
+        disable_shuffling=True,
         features=tfds.features.FeaturesDict({"code": tfds.features.Text()}),
     )
     by_name = SourceConfig("mine", tfds="snippets:1.0.0", data_dir=str(tmp_path), text="code")
