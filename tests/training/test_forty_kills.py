@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -152,7 +153,8 @@ def test_kills_and_other_numbers_of_processes_change_no_batch(given, train_set, 
         time.sleep(dice.uniform(0, 0.2))
         for process in started:
             process.kill()
-            assert process.wait() == -9
+        # One that outlives another by a moment may end itself by the broken connection.
+        assert {process.wait() for process in started} <= {-signal.SIGKILL, -signal.SIGABRT}
         lives.append((processes, newest_step(broken)))
     print(f"killed at {lives}")
     assert [process.wait(timeout=240) for process in start(broken, 4)] == [0] * 4
