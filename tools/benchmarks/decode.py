@@ -98,7 +98,6 @@ def transformers(model: Any, streams: int, tokens: int) -> dict[str, Contestant]
         head_dim=c.head_dim,
         max_position_embeddings=c.max_context,
         rms_norm_eps=c.norm_eps,
-        rope_theta=c.rope_theta,
         tie_word_embeddings=c.tie_embeddings,
         eos_token_id=None,
     )

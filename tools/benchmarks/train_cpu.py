@@ -177,13 +177,13 @@ def token_ids(shape: Shape) -> np.ndarray:
     return ids.astype(np.int32)
 
 
-def our_gemm() -> Callable[[], None]:
+def our_gemm() -> Callable[[], Any]:
     matrix = jnp.ones((GEMM_SIZE, GEMM_SIZE))
     product = jax.jit(jnp.matmul)
     return lambda: product(matrix, matrix).block_until_ready()
 
 
-def peer_gemm() -> Callable[[], None]:
+def peer_gemm() -> Callable[[], Any]:
     """UserError where the peer is not installed."""
     try:
         import torch
