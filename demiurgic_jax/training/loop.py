@@ -105,9 +105,9 @@ def train(
     average = jax.jit(find_average, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract.params))
     card = Card(model, train_set.fingerprint, provenance, phase.name, phase.start)
     stop = phase.start + config.steps
-    # The host reads a step's metrics while the device makes the next one, so that the device never waits. On CPUs,
-    # programs that overlap on several devices can wait for each other for ever.
-    reads_late = mesh.size == 1 or jax.default_backend() != "cpu"
+    # The host reads a step's metrics while the device makes the next one, so that the device never waits. On CPUs they
+    # are one, and programs that overlap on several devices can wait for each other for ever.
+    reads_late = jax.default_backend() != "cpu"
     watchdog, preemption = Watchdog(config.hang_seconds), Preemption()
     damaged: list[int] = []
 
