@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import jax
@@ -8,6 +9,7 @@ from demiurgic_jax.data.document import Document
 from demiurgic_jax.data.sentencepiece_tokenizer import SentencePieceTokenizer, train_sentencepiece
 from demiurgic_jax.data.shards import ShardSet, write_shards
 from demiurgic_jax.data.soft_targets import truncate_top_p
+from demiurgic_jax.data.tokenizer import save_tokenizer
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoder import Decoder, init_params
 
@@ -64,3 +66,13 @@ def heldout_set(tokenizer, tmp_path_factory) -> ShardSet:
     return write_shards(
         folder, documents(20, seed=1), tokenizer=tokenizer, num_shards=1, provenance={"source": "tests"}
     )
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory, tokenizer, train_set, heldout_set) -> Path:
+    """A folder with all that tests/training/training_process.py trains from."""
+    folder = tmp_path_factory.mktemp("given")
+    save_tokenizer(tokenizer, folder / "tokenizer")
+    shutil.copytree(train_set.folder, folder / "train")
+    shutil.copytree(heldout_set.folder, folder / "heldout")
+    return folder

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,20 +21,10 @@ from process_group import ROOT, by_hand, free_port
 
 from demiurgic_jax.checkpoints.checkpoint import open_model
 from demiurgic_jax.data.loader import Loader
-from demiurgic_jax.data.tokenizer import save_tokenizer
 from demiurgic_jax.training.metrics import read_metrics
 
 HERE = Path(__file__).parent
 STEPS, KILLS = 200, 40
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory, tokenizer, train_set, heldout_set) -> Path:
-    folder = tmp_path_factory.mktemp("given")
-    save_tokenizer(tokenizer, folder / "tokenizer")
-    shutil.copytree(train_set.folder, folder / "train")
-    shutil.copytree(heldout_set.folder, folder / "heldout")
-    return folder
 
 
 def newest_step(folder: Path) -> int:

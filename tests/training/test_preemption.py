@@ -1,7 +1,6 @@
 """A run told to leave saves the step that it is in, ends with a status of its own, and loses nothing."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,19 +15,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from process_group import ROOT, by_hand, free_port
 
 from demiurgic_jax.checkpoints.checkpoint import open_model
-from demiurgic_jax.data.tokenizer import save_tokenizer
 from demiurgic_jax.training.metrics import read_metrics
 
 PROGRAM = str(Path(__file__).with_name("training_process.py"))
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory, tokenizer, train_set, heldout_set) -> Path:
-    folder = tmp_path_factory.mktemp("given")
-    save_tokenizer(tokenizer, folder / "tokenizer")
-    shutil.copytree(train_set.folder, folder / "train")
-    shutil.copytree(heldout_set.folder, folder / "heldout")
-    return folder
 
 
 def start(given: Path, folder: Path, steps: int, processes: int = 1, **more: str) -> list[subprocess.Popen]:

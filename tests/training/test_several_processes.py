@@ -1,7 +1,6 @@
 """A mesh that reaches over several processes trains what one process with as many devices trains."""
 
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -16,21 +15,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from process_group import Process, by_hand, free_port, run_all
 
 from demiurgic_jax.checkpoints.checkpoint import open_model
-from demiurgic_jax.data.tokenizer import save_tokenizer
 from demiurgic_jax.training.metrics import read_metrics
 
 PROGRAM = str(Path(__file__).with_name("training_process.py"))
 # Processes along `data`, which read different rows; and along `context`, which read the same.
 MESHES = {"rows": {"data": 2, "fsdp": 2, "tensor": 2}, "sequence": {"context": 4, "fsdp": 1, "tensor": 2}}
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory, tokenizer, train_set, heldout_set) -> Path:
-    folder = tmp_path_factory.mktemp("given")
-    save_tokenizer(tokenizer, folder / "tokenizer")
-    shutil.copytree(train_set.folder, folder / "train")
-    shutil.copytree(heldout_set.folder, folder / "heldout")
-    return folder
 
 
 def train_on(given: Path, folder: Path, processes: int, mesh: str, stop_at: int = 0) -> None:
