@@ -23,6 +23,7 @@ from demiurgic_jax.data.completer import CompletionRequest
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.interop.imported import import_model
 from demiurgic_jax.sampling.engine import Engine
+from tools.benchmarks.peer import llama
 
 PROMPT = "def fibonacci(n):\n    "
 PREFILL_TOKENS = 500
@@ -83,26 +84,11 @@ def transformers(model: Any, streams: int, tokens: int) -> dict[str, Contestant]
     """The same network in `transformers`, float32; nothing where it or torch is missing."""
     try:
         import torch
-        from transformers import LlamaConfig, LlamaForCausalLM
+
+        network = llama(model.config, eos_token_id=None).eval()
     except ImportError as error:
         print(f"without transformers ({error})", file=sys.stderr)
         return {}
-    c = model.config
-    config = LlamaConfig(
-        vocab_size=c.vocab_size,
-        hidden_size=c.embed_dim,
-        intermediate_size=c.mlp_dim,
-        num_hidden_layers=c.num_layers,
-        num_attention_heads=c.num_heads,
-        num_key_value_heads=c.num_kv_heads,
-        head_dim=c.head_dim,
-        max_position_embeddings=c.max_context,
-        rms_norm_eps=c.norm_eps,
-        tie_word_embeddings=c.tie_embeddings,
-        eos_token_id=None,
-    )
-    # Speed does not depend on the weights' values, so they stay random.
-    network = LlamaForCausalLM(config).eval()
     ids = torch.tensor([model.tokenizer.encode(PROMPT)])
     long_ids = torch.tensor([model.tokenizer.encode(PROMPT * 200)[:PREFILL_TOKENS]])
 

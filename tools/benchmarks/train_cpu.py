@@ -35,6 +35,7 @@ from demiurgic_jax.training.losses import LossConfig
 from demiurgic_jax.training.optimizer import OptimizerConfig, make_optimizer
 from demiurgic_jax.training.state import abstract_state, new_state
 from demiurgic_jax.training.step import make_train_step
+from tools.benchmarks.peer import llama
 
 GEMM_SIZE = 2048
 CHUNK_TOKENS = 128  # what a CPU's cache wants
@@ -132,24 +133,8 @@ def our_step(shape: Shape, compute_dtype: str, remat: str, scan_layers: bool) ->
 def peer_step(shape: Shape) -> Callable[[], None]:
     """The same in `transformers`, with the attention that it chooses by itself."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
 
-    c = shape.model
-    network = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=c.vocab_size,
-            hidden_size=c.embed_dim,
-            intermediate_size=c.mlp_dim,
-            num_hidden_layers=c.num_layers,
-            num_attention_heads=c.num_heads,
-            num_key_value_heads=c.num_kv_heads,
-            head_dim=c.head_dim,
-            max_position_embeddings=c.max_context,
-            rms_norm_eps=c.norm_eps,
-            tie_word_embeddings=c.tie_embeddings,
-            use_cache=False,
-        )
-    ).train()
+    network = llama(shape.model, use_cache=False).train()
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=OPTIMIZER.learning_rate,
