@@ -16,6 +16,8 @@ OPEN_FILES = 256
 class Folder(Protocol):
     """A folder to read from. Names are relative to it; OSError where a file cannot be read."""
 
+    reading_threads: int  # with which ranges are read the fastest
+
     def sizes(self) -> dict[str, int]:
         """Bytes of every file in the folder; empty where there is no such folder."""
         ...
@@ -48,6 +50,9 @@ def open_folder(where: str | Path) -> Folder:
 class LocalFolder:
     """Files are kept open, the most recently used ones, so that a record costs one system call."""
 
+    # Two would wait for the interpreter's lock at every call, and halve what one of them reads.
+    reading_threads = 1
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._opened = lru_cache(maxsize=OPEN_FILES)(lambda name: _OpenFile(path / name))
@@ -77,6 +82,8 @@ class _OpenFile:
 
 class RemoteFolder:
     """One ranged request per record; whole files are asked for together."""
+
+    reading_threads = 16
 
     def __init__(self, address: str, system: Any, path: str) -> None:
         self._address = address

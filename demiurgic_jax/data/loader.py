@@ -108,7 +108,7 @@ class Loader:
         *,
         process_index: int = 0,
         process_count: int = 1,
-        threads: int = 2,
+        threads: int | None = None,
         workers: int = 0,
     ) -> "PrefetchedBatches":
         """(step, batch) from `start_step` on, without end, read ahead; close it when done.
@@ -118,6 +118,7 @@ class Loader:
         """
         process_share(self.batch_size, process_index, process_count)
         read = _ReadStep(self, process_index, process_count)
+        threads = threads or max(shard_set.reading_threads for shard_set in self.mixture.sets)
         return PrefetchedBatches(read, start_step, threads=threads, workers=workers)
 
     def all_rows(self, batch_size: int, *, process_index: int = 0, process_count: int = 1) -> Iterator[Batch]:

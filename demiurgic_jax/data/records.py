@@ -5,6 +5,7 @@ that a checksum of data that holds checksums stays strong.
 """
 
 import struct
+from functools import lru_cache
 
 import google_crc32c
 
@@ -23,20 +24,27 @@ def masked_crc32c(data: bytes) -> int:
 
 def frame(data: bytes) -> bytes:
     """`data` as one record."""
-    length = struct.pack("<Q", len(data))
-    return b"".join([length, struct.pack("<I", masked_crc32c(length)), data, struct.pack("<I", masked_crc32c(data))])
+    return b"".join([_header(len(data)), data, struct.pack("<I", masked_crc32c(data))])
 
 
 def unframe(record: bytes) -> bytes:
     """The data of one whole record, both checksums verified. Raises CorruptRecordError."""
-    if len(record) < HEADER_BYTES + FOOTER_BYTES:
-        raise CorruptRecordError("is cut short")
-    length, length_crc = struct.unpack_from("<QI", record)
-    if masked_crc32c(record[:8]) != length_crc:
-        raise CorruptRecordError("fails the checksum of its length")
-    if len(record) != HEADER_BYTES + length + FOOTER_BYTES:
-        raise CorruptRecordError("is cut short")
+    if not record.startswith(_header(len(record) - HEADER_BYTES - FOOTER_BYTES)):
+        raise CorruptRecordError(_fault_of_header(record))
     data = record[HEADER_BYTES:-FOOTER_BYTES]
-    if masked_crc32c(data) != struct.unpack_from("<I", record, HEADER_BYTES + length)[0]:
+    if masked_crc32c(data) != int.from_bytes(record[-FOOTER_BYTES:], "little"):
         raise CorruptRecordError("fails the checksum of its data")
     return data
+
+
+@lru_cache(maxsize=1 << 14)  # records are of a few thousand lengths
+def _header(length: int) -> bytes:
+    """What a record with `length` bytes of data begins with."""
+    packed = struct.pack("<q", length)
+    return packed + struct.pack("<I", masked_crc32c(packed))
+
+
+def _fault_of_header(record: bytes) -> str:
+    if len(record) < HEADER_BYTES + FOOTER_BYTES or masked_crc32c(record[:8]) == int.from_bytes(record[8:12], "little"):
+        return "is cut short"
+    return "fails the checksum of its length"

@@ -9,15 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from demiurgic_jax.data.batch import Batch
-from demiurgic_jax.data.document import Document
+from demiurgic_jax.data.document import TrainingPart
 from demiurgic_jax.data.fim import FimTransform
 from demiurgic_jax.data.packing import PackingPlan
 from demiurgic_jax.data.shards import ShardSet
 from demiurgic_jax.data.soft_targets import SoftTargets
-
-# Documents with this task are code and nothing else: what may be cut into a prefix, a middle and a suffix.
-CODE = "code"
-
 
 class Piece(NamedTuple):
     """What of a document stands in one row."""
@@ -45,8 +41,8 @@ class RowReader:
         return [self.shard_set.read(document).key for document, _, _ in self.plan.pieces(row)]
 
     def _piece(self, number: int, start: int, stop: int, epoch: int) -> Piece:
-        document = self.shard_set.read(number)
-        if self._fim is not None and document.task == CODE and document.loss_mask is None:
+        document = self.shard_set.read_training_part(number)
+        if self._fim is not None and document.is_code and document.loss_mask is None:
             tokens = self._fim(document.tokens[start:stop], epoch, number, start)
             if tokens is not None:
                 # The teacher was asked about other text: a task has no soft targets.
@@ -54,7 +50,7 @@ class RowReader:
         return _cut(document, start, stop)
 
 
-def _cut(document: Document, start: int, stop: int) -> Piece:
+def _cut(document: TrainingPart, start: int, stop: int) -> Piece:
     """Tokens start..stop-1. The target of the last one is the first of the document's next piece, so cutting loses
     none."""
     tokens, mask, soft = document.tokens, document.loss_mask, document.soft_targets
@@ -73,33 +69,35 @@ def batch_of(rows: Sequence[Sequence[Piece]], B: int, S: int, K: int) -> Batch:
 
     `K` 0 leaves the teacher out.
     """
-    nothing = np.zeros(S, np.int32)
-    tokens, sizes, segments, following = [], [], [], []
+    nothing, one_by_one = np.zeros(S, np.int32), np.arange(S, dtype=np.int32)
+    tokens, positions, sizes, segments = [], [], [], []
+    following: list[int | None] = []
     masked: list[tuple[int, Piece]] = []  # those to go back to, and where they begin
+    weights = np.ones(B * S, np.float32)
     for b in range(B):
         end = b * S
         for segment, piece in enumerate(rows[b] if b < len(rows) else (), start=1):
             if piece.weights is not None or piece.soft_targets is not None:
                 masked.append((end, piece))
+            size = len(piece.tokens)
             tokens.append(piece.tokens)
-            sizes.append(len(piece.tokens))
+            positions.append(one_by_one[:size])
+            sizes.append(size)
             segments.append(segment)
             following.append(piece.following)
-            end += len(piece.tokens)
+            end += size
         if left := (b + 1) * S - end:
             tokens.append(nothing[:left])
+            positions.append(nothing[:left])
             sizes.append(left)
             segments.append(0)
             following.append(None)
+            weights[end : end + left] = 0
     ends = np.cumsum(sizes)
     flat_tokens = np.concatenate(tokens, dtype=np.int32)
-    segment_ids = np.repeat(np.array(segments, np.int32), sizes)
-    positions = np.arange(B * S, dtype=np.int32) - np.repeat((ends - sizes).astype(np.int32), sizes)
-    positions *= segment_ids > 0
     targets = np.empty_like(flat_tokens)
     targets[:-1] = flat_tokens[1:]
     targets[ends - 1] = [token or 0 for token in following]
-    weights = (segment_ids > 0).astype(np.float32)
     weights[ends - 1] = [token is not None for token in following]
     teacher_ids = np.zeros((B * S, K), np.int32) if K else None
     teacher_logprobs = np.full((B * S, K), -np.inf, np.float32) if K else None
@@ -109,5 +107,6 @@ def batch_of(rows: Sequence[Sequence[Piece]], B: int, S: int, K: int) -> Batch:
         if piece.soft_targets is not None and teacher_ids is not None and teacher_logprobs is not None:
             here = slice(start, start + len(piece.soft_targets))
             teacher_ids[here], teacher_logprobs[here] = piece.soft_targets.dense(K)
-    flat = (flat_tokens, targets, positions, segment_ids, weights, teacher_ids, teacher_logprobs)
+    segment_ids = np.repeat(np.array(segments, np.int32), sizes)
+    flat = (flat_tokens, targets, np.concatenate(positions), segment_ids, weights, teacher_ids, teacher_logprobs)
     return Batch(*(None if array is None else array.reshape(B, S, *array.shape[1:]) for array in flat))

@@ -17,7 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from demiurgic_jax.data.document import Document, check_document, document_from_record, document_to_record, token_dtype
+from demiurgic_jax.data.document import (
+    Document,
+    TrainingPart,
+    check_document,
+    document_from_record,
+    document_to_record,
+    token_dtype,
+    training_part,
+)
 from demiurgic_jax.data.files import TEMPORARY_SUFFIX, replacing
 from demiurgic_jax.data.folder import open_folder
 from demiurgic_jax.data.records import CorruptRecordError, frame, unframe
@@ -237,16 +245,28 @@ class ShardSet:
 
     def read(self, document: int) -> Document:
         """One document: one read of its bytes, checksums verified. Raises UserError naming the shard and record."""
+        return document_from_record(self._record(document), self._ids)
+
+    def read_training_part(self, document: int) -> TrainingPart:
+        """As `read`, without what training does not need."""
+        return training_part(self._record(document), self._ids, self.lengths.item(document))
+
+    @property
+    def reading_threads(self) -> int:
+        """How many threads read best: one where the bytes are at hand, many where each request is waited for."""
+        return self._storage.reading_threads
+
+    def _record(self, document: int) -> bytes:
         if not 0 <= document < len(self):
             raise IndexError(f"document {document} of {len(self)}")
         shard = bisect_right(self._first, document) - 1
         record = document - self._first[shard]
-        start, stop = self._offsets[shard][record : record + 2].tolist()
+        offsets = self._offsets[shard]
+        start, stop = offsets.item(record), offsets.item(record + 1)
         try:
-            data = unframe(self._storage.read_range(self._names[shard], start, stop))
+            return unframe(self._storage.read_range(self._names[shard], start, stop))
         except (CorruptRecordError, OSError) as error:
             raise UserError(f"{self.path(self._names[shard])}: record {record} {error}; {self._mend}") from error
-        return document_from_record(data, self._ids)
 
     def verify(self) -> None:
         """Reads everything: every record's checksums, then each shard's SHA-256 against the manifest."""

@@ -76,8 +76,7 @@ def serialize_features(features: Mapping[str, bytes]) -> bytes:
 def parse_features(record: bytes) -> dict[str, bytes]:
     """Inverse of `serialize_features`. Raises ValueError when `record` is no such message."""
     try:
-        entries = _Unparsed.FromString(record).features.feature
-        return dict(map(_key_and_value, entries))
+        return dict(map(_key_and_value, _Unparsed.FromString(record).features.feature))
     except (DecodeError, IndexError) as error:
         raise ValueError(f"not a tf.train.Example: {error}") from error
 
@@ -86,12 +85,35 @@ def _key_and_value(entry: bytes) -> tuple[str, bytes]:
     """Of one serialized feature with a single byte string: key, then three nested sizes before the bytes themselves."""
     key_stop = 2 + entry[1]
     at = key_stop + 1
-    while entry[at] > 0x7F:  # size of the Feature: all its bytes but the last one
+    if len(entry) <= 0x7F:  # every size takes one byte
+        return entry[2:key_stop].decode(), entry[at + 5 :]
+    for _ in ("the Feature", "the BytesList"):
+        at = _size_end(entry, at) + 1
+    return entry[2:key_stop].decode(), entry[_size_end(entry, at) :]
+
+
+def features_alone(features: Mapping[str, bytes]) -> bytes:
+    """These features as they stand side by side in a serialized example."""
+    record = serialize_features(features)
+    return record[first_feature(record) :]
+
+
+def first_feature(record: bytes) -> int:
+    """Where the first feature of a serialized example begins."""
+    return _size_end(record, 1)
+
+
+def next_feature(record: bytes, at: int) -> int:
+    """Where the feature after the one at `at` begins."""
+    size = record[at + 1]
+    if size <= 0x7F:
+        return at + 2 + size
+    end = _size_end(record, at + 1)
+    return end + sum((byte & 0x7F) << 7 * i for i, byte in enumerate(record[at + 1 : end]))
+
+
+def _size_end(data: bytes, at: int) -> int:
+    """One past the size (a varint) at `at`, all of whose bytes but the last one have their highest bit set."""
+    while data[at] > 0x7F:
         at += 1
-    at += 2
-    while entry[at] > 0x7F:  # size of the BytesList
-        at += 1
-    at += 2
-    while entry[at] > 0x7F:  # size of the value
-        at += 1
-    return entry[2:key_stop].decode(), entry[at + 1 :]
+    return at + 1
