@@ -26,6 +26,7 @@ from demiurgic_jax.errors import UserError
 
 END_OF_STEPS = 1 << 62
 BLOCK = 256  # rows whose places are found together, which costs little more than one alone
+READ_AHEAD = 8  # batches; with fewer, reader and trainer wait for each other's turn of the interpreter
 
 
 class _Row(NamedTuple):
@@ -182,7 +183,7 @@ class PrefetchedBatches:
         import grain  # here, because it imports JAX, which rooms without it must not load
 
         steps = grain.MapDataset.range(start_step, END_OF_STEPS).map(read)
-        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(READ_AHEAD, 2 * threads))
         batches = steps.to_iter_dataset(options)
         if workers:
             if not flags.FLAGS.is_parsed():  # Grain's worker processes read absl's flags, which are not our way
