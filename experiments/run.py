@@ -174,6 +174,8 @@ def lead(run: "Run", stages: Sequence["Stage"], console: Console) -> None:
 
     say(console, f"[{run.name}] {run.workdir.path}")
     for stage in stages:
+        stage.check(run)
+    for stage in stages:
         for needed in stage.needs:
             if run.workdir.manifest(needed) is None:
                 raise UserError(f"stage {stage.name} needs stage {needed}: add it to --stages")

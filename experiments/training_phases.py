@@ -59,6 +59,8 @@ def _overridden(base: ConfigDict, overrides: Mapping[str, Any], where: str) -> C
             continue
         if isinstance(current, float) and type(value) is int:
             value = float(value)
+        if isinstance(current, tuple) and isinstance(value, list):
+            value = tuple(value)
         if type(value) is not type(current):
             raise UserError(f"config.{where}.{name}={value!r} is no {type(current).__name__}, as train.{name} is")
         changed[name] = value

@@ -6,7 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from demiurgic_jax.data.soft_targets import SoftTargets
-from demiurgic_jax.data.tf_example import features_alone, first_feature, next_feature, parse_features, serialize_features
+from demiurgic_jax.data.tf_example import (
+    features_alone,
+    first_feature,
+    next_feature,
+    parse_features,
+    serialize_features,
+)
 from demiurgic_jax.errors import UserError
 
 

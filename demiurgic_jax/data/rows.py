@@ -15,6 +15,7 @@ from demiurgic_jax.data.packing import PackingPlan
 from demiurgic_jax.data.shards import ShardSet
 from demiurgic_jax.data.soft_targets import SoftTargets
 
+
 class Piece(NamedTuple):
     """What of a document stands in one row."""
 

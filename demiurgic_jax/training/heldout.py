@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from demiurgic_jax.data.batch import Batch
-from demiurgic_jax.data.document import Document
+from demiurgic_jax.data.document import Document, TrainingPart
 from demiurgic_jax.data.loader import Loader
 from demiurgic_jax.data.shards import ShardSet
 from demiurgic_jax.errors import UserError
@@ -36,6 +36,9 @@ class Selection(ShardSet):
 
     def read(self, document: int) -> Document:
         return self._whole.read(self._documents[document])
+
+    def read_training_part(self, document: int) -> TrainingPart:
+        return self._whole.read_training_part(self._documents[document])
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from demiurgic_jax.data.chat import encode_example
 from demiurgic_jax.data.document import Document
 from demiurgic_jax.data.mixture import Mixture, MixtureConfig
 from demiurgic_jax.data.shards import ShardSet, ShardSetWriter, write_shards
-from demiurgic_jax.data.sources import SourceConfig, source_digest, source_documents
+from demiurgic_jax.data.sources import SourceConfig, source_digest, source_documents, source_files
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.distillation.example import Example, read_examples
 from demiurgic_jax.errors import UserError
@@ -70,12 +70,18 @@ def _source_folder(run: Run, name: str) -> Path:
     return run.file("shards", "sources") / name
 
 
-def _inputs(run: Run) -> Mapping[str, Any]:
+def _check(run: Run) -> None:
+    for source in _sources(run):
+        if source.path:
+            source_files(source)
     if run.config.shards.soft_targets and not has_local_teacher(run):
         raise UserError(
             "config.shards.soft_targets needs the teacher's weights: set config.teacher.path, or "
             "--config.shards.soft_targets=0 --config.train.soft_targets=0 --config.train.loss.distill_weight=0"
         )
+
+
+def _inputs(run: Run) -> Mapping[str, Any]:
     return {
         "shards": run.config.shards.to_dict(),
         "heldout_fraction": run.config.seeds.heldout_fraction,
@@ -209,6 +215,7 @@ def _digest(documents: Sequence[Document]) -> str:
 SHARDS = Stage(
     name="shards",
     needs=("seeds", "verify", "tokenizer"),
+    check=_check,
     inputs=_inputs,
     execute=_execute,
     summary=lambda out: ", ".join(

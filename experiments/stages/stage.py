@@ -34,7 +34,8 @@ class Run:
 @dataclass(frozen=True)
 class Stage:
     """`inputs` says in JSON what the stage is made from besides the outputs of the stages it `needs`; it is
-    redone when either changes. `execute` is idempotent and resumes after a kill; it returns its outputs,
+    redone when either changes. `check` raises UserError for what of the config can be seen to be wrong before any stage
+    has cost anything. `execute` is idempotent and resumes after a kill; it returns its outputs,
     whose values must follow from the inputs alone, except those in `measured`. `keep_replaced` moves what
     other inputs made aside instead of removing it. A stage `on_mesh` is executed by all processes of the run together,
     any other by the first one alone; what the first one returns counts."""
@@ -44,5 +45,6 @@ class Stage:
     inputs: Callable[[Run], Mapping[str, Any]]
     execute: Callable[[Run, StageProgress], Mapping[str, Any]]
     summary: Callable[[Mapping[str, Any]], str]
+    check: Callable[[Run], None] = lambda run: None
     keep_replaced: bool = False
     on_mesh: bool = False

@@ -18,6 +18,7 @@ from demiurgic_jax.sharding.chips import chip_of
 from demiurgic_jax.training.config import TrainConfig
 from demiurgic_jax.training.meter import progress_line
 from demiurgic_jax.training.metrics import parameter_overview, read_metrics
+from demiurgic_jax.training.optimizer import make_optimizer
 from demiurgic_jax.training.phases import PhasePlan, train_in_phases
 from experiments.progress import StageProgress
 from experiments.stages.cache import cache_folder
@@ -37,12 +38,18 @@ OPERATIONAL = (
 )
 
 
-def _inputs(run: Run) -> Mapping[str, Any]:
+def _check(run: Run) -> None:
     if run.config.init.kind not in INITS:
         raise UserError(f"config.init.kind={run.config.init.kind!r} is unknown: choose one of {', '.join(INITS)}")
-    phases = phase_configs(run.config)
     if run.config.init.ladder and run.config.init.kind != "random":
         raise UserError("config.init.ladder carries figures to another config.init.size: it needs init.kind=random")
+    for phase in phase_configs(run.config):
+        make_optimizer(phase.train.optimizer, phase.train.steps)
+        outside_fingerprints(run, phase.train.mixture)
+
+
+def _inputs(run: Run) -> Mapping[str, Any]:
+    phases = phase_configs(run.config)
     return {
         "train": _lasting(run.config.train.to_dict()),
         "phases": [_lasting(overrides) for overrides in run.config.phases],
@@ -140,6 +147,7 @@ def _heldout(row: Mapping[str, Any]) -> dict[str, float]:
 TRAIN = Stage(
     name="train",
     needs=("shards", "tokenizer"),
+    check=_check,
     inputs=_inputs,
     execute=_execute,
     summary=lambda out: (

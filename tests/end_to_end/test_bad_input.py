@@ -73,6 +73,21 @@ def test_corrupt_gguf(capsys, tmp_path, smollm2_gguf):
     assert "fetch it again" in said
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("phases=({'name': 'a', 'stesp': 3},)", "config.phases[0] has the unknown field 'stesp'"),
+        ("train.optimizer.warmup_steps=1000", "optimizer.warmup_steps=1000 leaves nothing of train.steps"),
+        ("init.kind=guess", "config.init.kind='guess' is unknown"),
+        ("train.mixture.sets=('elsewhere',)", "shard folder elsewhere is empty or missing"),
+        ("shards.sources=({'name': 'more', 'path': '/nowhere'},)", "source more: no file is at /nowhere"),
+    ],
+)
+def test_what_later_stages_would_refuse_is_refused_before_the_teacher_is_asked(capsys, tmp_path, override, said):
+    assert said in refused(capsys, f"--workdir={tmp_path}/run", *SEEDS, f"--config.{override}")
+    assert not (tmp_path / "run" / "seeds").exists()
+
+
 def test_teacher_that_refuses_connections(capsys, tmp_path):
     # Port 9 (discard) has no server on a machine of this century.
     said = refused(capsys, f"--workdir={tmp_path}/run", "--config.teacher.url=http://127.0.0.1:9/v1", *SEEDS)
