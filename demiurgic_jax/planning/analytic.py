@@ -22,11 +22,11 @@ from demiurgic_jax.training.step import require_divisible
 
 # The compilers' working set: so many times the weights of one layer, and the MLP's activations of one layer, both in
 # the compute dtype.
-_WORKING_SET = {"tpu": (1.5, 5.0), "cuda": (2.4, 8.0)}
+_WORKING_SET = {"tpu": (1.1, 5.3), "cuda": (0.0, 6.1)}
 # Matmul FLOPs over peak FLOPs in the cycles that libtpu 0.0.46 estimates (v4: as v5p, not compiled).
-TPU_EFFICIENCY = {"v4": 0.65, "v5p": 0.65, "v5e": 0.60, "v6e": 0.47}
+TPU_EFFICIENCY = {"v4": 0.71, "v5p": 0.71, "v5e": 0.67, "v6e": 0.47}
 # What the fit leaves, as parts of one: of the peak's bytes, of a TPU's cycles. A test holds them to calibration.py.
-MEMORY_ERROR, CYCLES_ERROR = 0.07, 0.14
+MEMORY_ERROR, CYCLES_ERROR = 0.08, 0.14
 
 
 def figures(train: TrainConfig, model: ModelConfig, hardware: Hardware) -> StepFigures:
