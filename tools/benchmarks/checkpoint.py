@@ -12,29 +12,16 @@ import statistics
 import sys
 import tempfile
 import time
-from typing import Any
 
 import jax
-import numpy as np
 
 from demiurgic_jax.checkpoints.card import Card
 from demiurgic_jax.checkpoints.checkpoint import CheckpointFolder
 from demiurgic_jax.checkpoints.retention import Retention
-from demiurgic_jax.data.batch import Batch
 from demiurgic_jax.data.sentencepiece_tokenizer import train_sentencepiece
-from demiurgic_jax.model.config import ModelConfig
-from demiurgic_jax.model.decoder import Decoder, init_params
-from demiurgic_jax.sharding.layout import layout_on
-from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
-from demiurgic_jax.sharding.placement import put_batch
-from demiurgic_jax.training.losses import LossConfig
-from demiurgic_jax.training.optimizer import OptimizerConfig, make_optimizer
-from demiurgic_jax.training.state import abstract_state, new_state
-from demiurgic_jax.training.step import make_train_step
+from demiurgic_jax.training.state import TrainState
+from tools.benchmarks.cpu_model import CONTEXT, MODEL, made_up_batch, on_one_device
 
-CONTEXT = 512
-# d 256 × 6 layers, the CPU benchmark model.
-MODEL = ModelConfig(8192, 256, 6, 4, 4, 64, 1024, max_context=CONTEXT)
 TEXT = "def add(a, b):\n    return a + b\n\n\nfor number in range(10):\n    print(add(number, 1))\n"
 
 
@@ -45,19 +32,13 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=8, help=f"rows of {CONTEXT} tokens (default: %(default)s)")
     options = parser.parse_args()
 
-    mesh = make_mesh(MeshShape(fsdp=1), jax.devices()[:1])
-    decoder = Decoder(MODEL, remat="none", layout=layout_on(mesh))
-    optimizer = make_optimizer(OptimizerConfig(), 10_000)
-    abstract = abstract_state(MODEL, optimizer, mesh)
-    step = make_train_step(decoder, optimizer, LossConfig(), mesh, abstract)
-    state = new_state(init_params(decoder, jax.random.key(0)), abstract, optimizer)
-    batch = put_batch(made_up_batch(options.batch), mesh)
+    state, trained = on_one_device()
+    batch = made_up_batch(options.batch)
     tokenizer = train_sentencepiece([TEXT * 20], 400)
 
-    def run_steps(state: Any, count: int) -> Any:
+    def run_steps(state: TrainState, count: int) -> TrainState:
         for _ in range(count):
-            state, metrics = step(state, batch)
-            jax.device_get(metrics)
+            state = trained(state, batch)
         return state
 
     state = run_steps(state, 2)
@@ -85,13 +66,6 @@ def main() -> int:
     print(f"save returns after {statistics.median(calls):.3f} s ({statistics.median(calls) / seconds:.1%} of a step)")
     print(f"lost in all {lost:.3f} s ({lost / seconds:.1%} of a step)")
     return 0
-
-
-def made_up_batch(rows: int) -> Batch:
-    tokens = np.random.default_rng(0).integers(0, MODEL.vocab_size, (rows, CONTEXT)).astype(np.int32)
-    positions = np.tile(np.arange(CONTEXT, dtype=np.int32), (rows, 1))
-    ones = np.ones((rows, CONTEXT), np.int32)
-    return Batch(tokens, np.roll(tokens, -1, 1), positions, ones, ones.astype(np.float32), None, None)
 
 
 if __name__ == "__main__":

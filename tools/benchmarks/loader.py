@@ -1,7 +1,9 @@
-"""The loader: how fast it reads and packs, beside tf.data on the same TFRecords; and how soon a large set is ready.
+"""The loader: how fast it reads and packs, beside tf.data on the same TFRecords; how soon a large set is ready; how
+long training waits for it.
 
     python -m tools.benchmarks.loader                 tokens per second, in turns, and the ratio of the medians
     python -m tools.benchmarks.loader --startup       opening and planning ten million documents of made-up lengths
+    python -m tools.benchmarks.loader --training      the share of a step's time in which it waits for its batch
 
 Without TensorFlow (extra `[tfds]`) the first measures the loader alone. Records hold random tokens, their lengths are
 log-normal as those of source files are (median 400 tokens, mean 800). tf.data reads with two threads; what it packs is
@@ -41,6 +43,7 @@ class Vocabulary:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--startup", action="store_true", help="measure the start instead of the reading")
+    parser.add_argument("--training", action="store_true", help="measure the wait beside a small network's training")
     parser.add_argument("--documents", type=int, default=0, help="default: 25,000, or ten million with --startup")
     parser.add_argument("--row-length", type=int, default=2048, help="tokens of a row (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=8, help="rows of a batch (default: %(default)s)")
@@ -55,6 +58,8 @@ def main() -> int:
             folder = made_up_set(Path(scratch), options.documents or 10_000_000)
             arguments = [f"--open={folder}", f"--row-length={options.row_length}", f"--batch-size={options.batch_size}"]
             subprocess.run([sys.executable, "-m", "tools.benchmarks.loader", *arguments], check=True)
+        elif options.training:
+            train(random_set(Path(scratch), options.documents or 25_000), options.batch_size, options.rounds)
         else:
             shard_set = random_set(Path(scratch), options.documents or 25_000)
             contestants = {"loader": ours(shard_set, options.row_length, options.batch_size)}
@@ -102,6 +107,31 @@ def open_and_plan(folder: str, row_length: int, batch_size: int) -> None:
     print(f"{len(shard_set):,} documents in {plan.num_rows:,} rows of {row_length}, {plan.efficiency:.2%} full")
     print(f"ready after {wall:.2f} s ({cpu:.2f} s of processor time)")
     print(f"peak memory {peak / 1e6:.2f} GB, of which {before / 1e6:.2f} were there before")
+
+
+def train(shard_set: ShardSet, batch_size: int, rounds: int) -> None:
+    """Ten steps a round; only numbers below the network's vocabulary are tokens to it."""
+    from tools.benchmarks.cpu_model import CONTEXT, MODEL, on_one_device
+
+    state, trained = on_one_device()
+    loader = Loader(shard_set, batch_size=batch_size, row_length=CONTEXT, seed=0)
+    waits, steps = [], []
+    with loader.batches() as batches:
+        for step in range(10 * rounds + 2):
+            began = time.perf_counter()
+            _, batch = next(batches)
+            ready = time.perf_counter()
+            state = trained(
+                state, batch._replace(tokens=batch.tokens % MODEL.vocab_size, targets=batch.targets % MODEL.vocab_size)
+            )
+            if step > 1:  # the first one compiles
+                waits.append(ready - began)
+                steps.append(time.perf_counter() - began)
+    share, wait, whole = sum(waits) / sum(steps), statistics.median(waits), statistics.median(steps)
+    print(
+        f"{len(steps)} steps of {batch_size} × {CONTEXT} tokens: median {whole:.3f} s, of which {wait * 1e6:.0f} µs wait"
+    )
+    print(f"data-wait share {share:.3%}, longest wait {max(waits):.4f} s")
 
 
 # A contestant reads everything once and returns the tokens that it packed.
