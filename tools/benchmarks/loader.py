@@ -129,7 +129,7 @@ def train(shard_set: ShardSet, batch_size: int, rounds: int) -> None:
                 steps.append(time.perf_counter() - began)
     share, wait, whole = sum(waits) / sum(steps), statistics.median(waits), statistics.median(steps)
     print(
-        f"{len(steps)} steps of {batch_size} × {CONTEXT} tokens: median {whole:.3f} s, of which {wait * 1e6:.0f} µs wait"
+        f"{len(steps)} steps of {batch_size} × {CONTEXT} tokens: median {whole:.3f} s, {wait * 1e6:.0f} µs of it wait"
     )
     print(f"data-wait share {share:.3%}, longest wait {max(waits):.4f} s")
 
