@@ -24,7 +24,7 @@ from demiurgic_jax.training.step import require_divisible
 # the compute dtype.
 _WORKING_SET = {"tpu": (1.1, 5.3), "cuda": (0.0, 6.1)}
 # Matmul FLOPs over peak FLOPs in the cycles that libtpu 0.0.46 estimates (v4: as v5p, not compiled).
-TPU_EFFICIENCY = {"v4": 0.71, "v5p": 0.71, "v5e": 0.67, "v6e": 0.47}
+TPU_EFFICIENCY = {"v4": 0.71, "v5p": 0.71, "v5e": 0.67, "v6e": 0.65}
 # What the fit leaves, as parts of one: of the peak's bytes, of a TPU's cycles, of matmul FLOPs (a TPU's compiler sees that
 # the last layer, whose backward pass comes next, need not be computed again). A test holds them to calibration.py.
 MEMORY_ERROR, CYCLES_ERROR, FLOPS_ERROR = 0.08, 0.14, 0.012
