@@ -15,12 +15,12 @@ _CLOSING = {"(": ")", "[": "]", "{": "}", "${": "}", "#[": "]", "[[": "]]"}
 _CLOSERS = frozenset(_CLOSING.values())
 # What may end a string or comment that the text stops in, the likeliest first.
 _ENDS = {
-    "javascript": ("", '"', "'", "`", "*/", "/"),
-    "typescript": ("", '"', "'", "`", "*/", "/"),
-    "go": ("", '"', "`", "'", "*/"),
-    "rust": ("", '"', "*/", "'", '"#'),
-    "java": ("", '"', '"""', "'", "*/"),
-    "cpp": ("", '"', "'", "*/", ')"'),
+    "javascript": ("", "\n", '"', "'", "`", "*/", "/"),
+    "typescript": ("", "\n", '"', "'", "`", "*/", "/"),
+    "go": ("", "\n", '"', "`", "'", "*/"),
+    "rust": ("", "\n", '"', "*/", "'", '"#'),
+    "java": ("", "\n", '"', '"""', "'", "*/"),
+    "cpp": ("", "\n", '"', "'", "*/", ')"'),
 }
 # What may complete the innermost statement before its brackets are closed.
 _FILLERS = {
@@ -60,20 +60,16 @@ def _continuations(text: str, language: Language, frame: int) -> Iterator[str]:
             opened = opened[1:]  # the class around a method is closed by what stands behind it
         for filler in _FILLERS[language.name]:
             for following in _AFTER[language.name] if opened else ("",):
-                yield closed + filler + _closing(opened, language, following)
+                yield closed + filler + _closing(opened, following)
 
 
-def _closing(opened: list[str], language: Language, following: str) -> str:
-    """Closes `opened` from the innermost on; `following` goes behind the last that is no brace, and every brace."""
+def _closing(opened: list[str], following: str) -> str:
+    """Closes `opened` from the innermost on; `following` goes behind the last before a brace."""
     text = ""
-    for number, bracket in enumerate(reversed(opened)):
-        inner_brace = bracket != "{"
+    for number, bracket in enumerate(reversed(opened), start=1):
         text += _CLOSING[bracket]
-        next_is_brace = number + 1 == len(opened) or opened[-number - 2] == "{"
-        if inner_brace and next_is_brace:
+        if bracket != "{" and (number == len(opened) or opened[-number - 1] == "{"):
             text += following
-        elif not inner_brace and language.name in ("rust", "java", "cpp") and not next_is_brace:
-            text += ""
     return text
 
 
