@@ -16,6 +16,7 @@ _PACKAGE_FILES = {
     "Cargo.toml": re.compile(r'^license\s*=\s*"([^"]{2,80})"', re.MULTILINE),
     "pyproject.toml": re.compile(r'^license\s*=\s*(?:\{\s*text\s*=\s*)?"([^"]{2,80})"', re.MULTILINE),
 }
+_MAY_SAY = re.compile(r"(?i)licen[cs]|permission|redistribut|public domain|\b[al]?gpl")
 # Enough for every notice that stands at the head of a file.
 _HEAD_CHARACTERS = 4000
 _MAX_BYTES = 200_000
@@ -73,4 +74,5 @@ class LicenceFolders:
 
 def licence_in_head(text: str) -> str | None:
     """What the head of a source file says of its licence."""
-    return detect_licence(text[:_HEAD_CHARACTERS])
+    head = text[:_HEAD_CHARACTERS]
+    return detect_licence(head) if _MAY_SAY.search(head) else None
