@@ -14,6 +14,10 @@ UNKNOWN = "unknown"
 
 _SPDX_LINE = re.compile(r"SPDX-License-Identifier:\s*([^\n]+)", re.IGNORECASE)
 _SPDX_TERM = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:-]*")
+# Where the one who licenses speaks; further down a text may quote the licences of others.
+_HEAD = 3000
+# Of several licences, the reader's choice.
+_CHOICE = re.compile("choose between|dual(?:ly)? licen[cs]ed|either of the following licen[cs]es|under either of")
 _NOT_WORDS = re.compile(r"[^a-z0-9.]+")
 
 # Phrases of normalised text (small letters and digits, single blanks). A licence is recognised where all of `present`
@@ -54,7 +58,7 @@ _RULES: tuple[_Rule, ...] = (
     ("OFL-1.1", ("sil open font licen[cs]e",), ()),
     ("BlueOak-1.0.0", ("blue oak model licen[cs]e",), ()),
     ("ZPL-2.1", ("zope public licen[cs]e.{0,20}2\\.1",), ()),
-    ("PSF-2.0", ("psf licen[cs]e agreement|python software foundation licen[cs]e",), ()),
+    ("PSF-2.0", ("psf licen[cs]e|python software foundation licen[cs]e",), ()),
     ("Unlicense", ("free and unencumbered software released into the public domain",), ()),
     ("WTFPL", ("do what the fuck you want to",), ()),
     ("NCSA", ("university of illinois|ncsa open source", "permission is hereby granted free of charge"), ()),
@@ -104,22 +108,21 @@ _DEPRECATED = re.compile(r"-(?:only|or-later)$|\+$")
 def detect_licence(text: str) -> str | None:
     """The SPDX identifier of the licence that `text` is, or that it names (a notice at the head of a file); an SPDX
     line's whole expression where it has one; None where nothing is recognised."""
-    line = _SPDX_LINE.search(text)
+    line = _SPDX_LINE.search(text, 0, _HEAD)
     if line:
         expression = re.sub(r"\s*(?:\*/|-->|\*\)|\"\"\"|''').*$", "", line[1]).strip(" \t'\".,;")
         return _canonical(expression) or None
     words = _NOT_WORDS.sub(" ", text.lower())
     words = re.sub(r"\.(?= |$)|(?<= )\.", "", words).strip()
     words = re.sub(r" +", " ", words)
-    best: tuple[int, int, str] | None = None
+    named: list[tuple[int, int, str]] = []
     for rank, (name, present, absent) in enumerate(_COMPILED):
         found = [pattern.search(words) for pattern in present]
-        if not all(found) or any(pattern.search(words) for pattern in absent):
-            continue
-        first = min(match.start() for match in found if match)
-        if best is None or (first, rank) < best[:2]:
-            best = (first, rank, name)
-    return best[2] if best else None
+        if all(found) and not any(pattern.search(words) for pattern in absent):
+            named.append((min(match.start() for match in found if match), rank, name))
+    if len(named) > 1 and len(words) < _HEAD and _CHOICE.search(words):
+        return " OR ".join(dict.fromkeys(name for _, _, name in sorted(named)))
+    return min(named)[2] if named else None
 
 
 def licence_names(expression: str) -> list[str]:
