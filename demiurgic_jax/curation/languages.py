@@ -104,9 +104,7 @@ LANGUAGES: dict[str, Language] = {
             (".java",),
             (("tree_sitter_java", "language"),),
             functions=frozenset({"method_declaration", "constructor_declaration"}),
-            classes=frozenset(
-                {"class_declaration", "interface_declaration", "enum_declaration", "record_declaration"}
-            ),
+            classes=frozenset({"class_declaration", "interface_declaration", "enum_declaration", "record_declaration"}),
             groups=frozenset({"enum_body_declarations"}),
             imports=frozenset({"import_declaration"}),
             strings=frozenset({"string_literal"}),

@@ -83,7 +83,13 @@ _RESERVED_DOMAINS = re.compile(
     r"\.(?:png|jpe?g|gif|svg|js|py|css|html?|json|shape|T|dot)$",
     re.IGNORECASE,
 )
-_SERVICE_NAMES = frozenset("git hg svn ssh root user username noreply no-reply test foo bar name me you someone".split())
+_SERVICE_NAMES = frozenset(
+    ["git", "hg", "svn", "ssh", "root", "user", "username", "noreply", "no-reply", "test", "foo", "bar", "name", "me", "you", "someone"]
+)
+# What documentation writes where a password would stand.
+_PASSWORD_WORD = re.compile(
+    r"(?i)(?:my)?_?(?:pass(?:word|wd)?|pwd|secret|token|x{3,}|user(?:name)?|foo|bar|test|\*+|REDACTED_\w+)"
+)
 _NOT_SECRET = re.compile(
     r"(?i)example|placeholder|changeme|change_me|your|dummy|fake|sample|redacted|\bxxx|xxxx|\*\*\*|\.\.\.|<|\{|\$|%s|%\(|"
     r"^[a-z]+$|^[A-Z_]+$|^[a-z]+(?:[._:/-][a-z0-9]+)+$|^https?:|^[/.~]|password|secret|token|test|[(),;\\]|^0x[0-9a-f]+$"
@@ -133,7 +139,9 @@ def _secrets(text: str) -> list[Finding]:
     for kind, words, pattern in _formats():
         if any(word in text for word in words):
             for match in pattern.finditer(text):
-                found.append(_finding(match, kind, "value" if pattern.groupindex and match["value"] else 0))
+                group = "value" if pattern.groupindex and match["value"] else 0
+                if not (kind == "URL_PASSWORD" and _PASSWORD_WORD.fullmatch(match[group])):
+                    found.append(_finding(match, kind, group))
     found += [
         _finding(match, "SECRET", "value")
         for match in _QUOTED.finditer(text)
@@ -210,7 +218,9 @@ def _is_random(value: str) -> bool:
     if _NOT_SECRET.search(value) or value.startswith("REDACTED_"):
         return False
     digits, letters = sum(map(str.isdigit, value)), sum(map(str.isalpha, value))
-    return digits >= 2 and letters >= 4 and _entropy(value) >= 3.2
+    alike = [any(map(test, value)) for test in (str.isdigit, str.islower, str.isupper)]
+    mixed = digits >= 2 or sum([*alike, not value.isalnum()]) >= 3
+    return mixed and letters >= 4 and _entropy(value) >= 3.2
 
 
 def _entropy(value: str) -> float:
@@ -231,7 +241,13 @@ def _is_public(address: str, text: str, match: re.Match[str]) -> bool:
         return False
     # Section numbers and versions look alike: 1.2.3.4, "version 4.3.0.1", "5.2.1.1 of RFC 2822".
     octets = [int(part) for part in address.split(".")]
-    return sum(octet > 9 for octet in octets) > 1 and max(octets) > 30 and not re.search(r"(?i)(?:version|ver|v|rfc|section|§)\W{0,3}$", text[max(0, match.start() - 12) : match.start()])
+    return (
+        sum(octet > 9 for octet in octets) > 1
+        and max(octets) > 30
+        and not re.search(
+            r"(?i)(?:version|ver|v|rfc|section|§)\W{0,3}$", text[max(0, match.start() - 12) : match.start()]
+        )
+    )
 
 
 def _is_public_v6(address: str) -> bool:

@@ -156,7 +156,9 @@ def _read_git(
         objects = repository.files(counts)
         files = {path: size for path, (size, _) in objects.items()}
         name = f"{source.git}@{repository.commit}"
-        yield from _read_tree(files, lambda path: read(objects[path][1]), name, source.licence, None, languages, max_bytes, counts)
+        yield from _read_tree(
+            files, lambda path: read(objects[path][1]), name, source.licence, None, languages, max_bytes, counts
+        )
 
 
 def _read_tree(

@@ -21,7 +21,10 @@ _UNKNOWN = {
         (
             re.compile(
                 rb"(?:(?<=\))|(?<=\bconst)|(?<=\boverride)|(?<=\bnoexcept))\s+"
-                + _CAPITALS + rb"(?:" + _ARGUMENTS + rb")?(?=\s*(?:[{;=,)]|:(?!:)))"
+                + _CAPITALS
+                + rb"(?:"
+                + _ARGUMENTS
+                + rb")?(?=\s*(?:[{;=,)]|:(?!:)))"
             ),
             b" ",
         ),

@@ -68,7 +68,9 @@ def test_what_installed_packages_say_of_themselves_agrees_with_their_texts():
     checked, wrong = 0, []
     for package in importlib.metadata.distributions():
         said = package.metadata.get("License-Expression") or ""
-        files = [Path(str(file.locate())) for file in package.files or [] if re.match(r"(?i)licen[cs]e|copying", file.name)]
+        files = [
+            Path(str(file.locate())) for file in package.files or [] if re.match(r"(?i)licen[cs]e|copying", file.name)
+        ]
         if len(files) != 1 or not re.fullmatch(r"[\w.-]+", said) or not files[0].is_file():
             continue
         checked += 1
@@ -105,8 +107,23 @@ def test_the_nearest_folder_decides_and_choices_are_known_by_their_names():
 
 def test_the_policy_takes_what_it_says_and_counts_the_rest_by_name():
     permissive = LicencePolicy()
-    taken = ["MIT", "mit", "Apache-2.0", "MIT OR GPL-2.0-only", "BSD-3-Clause AND MIT", "(Apache-2.0 OR MIT)", "PSF-2.0"]
-    refused = ["GPL-3.0", "MIT AND GPL-2.0", UNKNOWN, "LGPL-2.1-or-later", "LicenseRef-mine", "(MIT OR GPL-2.0) AND GPL-2.0"]
+    taken = [
+        "MIT",
+        "mit",
+        "Apache-2.0",
+        "MIT OR GPL-2.0-only",
+        "BSD-3-Clause AND MIT",
+        "(Apache-2.0 OR MIT)",
+        "PSF-2.0",
+    ]
+    refused = [
+        "GPL-3.0",
+        "MIT AND GPL-2.0",
+        UNKNOWN,
+        "LGPL-2.1-or-later",
+        "LicenseRef-mine",
+        "(MIT OR GPL-2.0) AND GPL-2.0",
+    ]
     assert [permissive.refusal(each) for each in taken] == [None] * len(taken)
     assert Counter(map(permissive.refusal, refused)) == {
         "licence unknown": 1, **{f"licence {each}": 1 for each in refused if each != UNKNOWN}
