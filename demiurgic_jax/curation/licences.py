@@ -96,8 +96,16 @@ _COMPILED = tuple(
 
 # Licences that ask for attribution at most (the lists of SPDX, the Blue Oak Council and The Stack agree on these).
 PERMISSIVE = frozenset(
-    ["0BSD", "AFL-2.1", "AFL-3.0", "Apache-1.1", "Apache-2.0", "Artistic-2.0", "BlueOak-1.0.0", "BSD-1-Clause", "BSD-2-Clause", "BSD-2-Clause-Patent", "BSD-3-Clause", "BSD-3-Clause-Clear", "BSD-3-Clause-LBNL", "BSL-1.0", "CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "curl", "ECL-2.0", "FTL", "HPND", "ICU", "Intel", "ISC", "JSON", "libpng", "libtiff", "MIT", "MIT-0", "MIT-CMU", "MIT-Modern-Variant", "MS-PL", "MulanPSL-2.0", "NCSA", "OFL-1.1", "OLDAP-2.8", "OpenSSL", "PHP-3.01", "PostgreSQL", "PSF-2.0", "Python-2.0", "Python-2.0.1", "Ruby", "TCL", "Unicode-3.0", "Unicode-DFS-2016", "Unlicense", "UPL-1.0", "Vim", "W3C", "WTFPL", "X11", "Xnet", "Zlib", "ZPL-2.0", "ZPL-2.1"]
-)
+    [
+        "0BSD", "AFL-2.1", "AFL-3.0", "Apache-1.1", "Apache-2.0", "Artistic-2.0", "BlueOak-1.0.0", "BSD-1-Clause",
+        "BSD-2-Clause", "BSD-2-Clause-Patent", "BSD-3-Clause", "BSD-3-Clause-Clear", "BSD-3-Clause-LBNL",
+        "BSL-1.0", "CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "curl", "ECL-2.0", "FTL", "HPND", "ICU", "Intel", "ISC",
+        "JSON", "libpng", "libtiff", "MIT", "MIT-0", "MIT-CMU", "MIT-Modern-Variant", "MS-PL", "MulanPSL-2.0",
+        "NCSA", "OFL-1.1", "OLDAP-2.8", "OpenSSL", "PHP-3.01", "PostgreSQL", "PSF-2.0", "Python-2.0",
+        "Python-2.0.1", "Ruby", "TCL", "Unicode-3.0", "Unicode-DFS-2016", "Unlicense", "UPL-1.0", "Vim", "W3C",
+        "WTFPL", "X11", "Xnet", "Zlib", "ZPL-2.0", "ZPL-2.1",
+    ]
+)  # fmt: skip
 _DEPRECATED = re.compile(r"-(?:only|or-later)$|\+$")
 
 

@@ -14,33 +14,41 @@ from demiurgic_jax.errors import UserError
 SOURCES = {
     "python": ('import os\nfrom . import near\n\n\ndef add(a, b):\n    """Adds."""\n    return a + b\n', "import os\n"),
     "javascript": (
-        "import fs from 'fs';\nimport near from './near';\n\n/** Adds. */\nexport function add(a, b) {\n  return a + b;\n}\n"
-        "\nclass Box {\n  // Opens.\n  open() {\n    return `\n  kept`;\n  }\n}\nexports.late = (x) => {\n  return x;\n};\n",
+        "import fs from 'fs';\nimport near from './near';\n\n/** Adds. */\nexport function add(a, b) {\n  return a +"
+        " b;\n}\n"
+        "\nclass Box {\n  // Opens.\n  open() {\n    return `\n  kept`;\n  }\n}\nexports.late = (x) => {\n  return"
+        " x;\n};\n",
         "import fs from 'fs';\n",
     ),
     "typescript": (
-        "import fs from 'fs';\n\n// Adds.\nexport const add = (a: number, b: number): number => {\n  return a + b;\n};\n\n"
+        "import fs from 'fs';\n\n// Adds.\nexport const add = (a: number, b: number): number => {\n  return a + b;\n"
+        "};\n\n"
         "export interface Box<out T> {\n  open(): T;\n}\nexport class Tin<T> {\n  open(): T { return this.x; }\n}\n",
         "import fs from 'fs';\n",
     ),
     "go": (
-        'package box\n\nimport "fmt"\n\n// Add adds.\nfunc Add(a, b int) int {\n\treturn a + b\n}\n\ntype Box struct {\n\tn int\n'
+        'package box\n\nimport "fmt"\n\n// Add adds.\nfunc Add(a, b int) int {\n\treturn a + b\n}\n\ntype Box struct'
+        ' {\n\tn int\n'
         "}\n\n// Open opens.\nfunc (b *Box) Open() {\n\tfmt.Println(b.n)\n}\n",
         'import "fmt"\n',
     ),
     "rust": (
         "use std::fmt;\nuse crate::near;\n\n/// Adds.\n#[inline]\npub fn add(a: u32, b: u32) -> u32 {\n    a + b\n}\n\n"
-        "pub struct Tin {\n    n: u32,\n}\n\nimpl Tin {\n    /// Opens.\n    fn open(&self) -> u32 {\n        self.n\n    }\n}\n",
+        "pub struct Tin {\n    n: u32,\n}\n\nimpl Tin {\n    /// Opens.\n    fn open(&self) -> u32 {\n       "
+        " self.n\n    }\n}\n",
         "use std::fmt;\n",
     ),
     "java": (
-        "package box;\n\nimport java.util.List;\n\npublic class Box {\n    /** Adds. */\n    @Override\n    public int add(int a, int b) {\n"
+        "package box;\n\nimport java.util.List;\n\npublic class Box {\n    /** Adds. */\n    @Override\n    public"
+        " int add(int a, int b) {\n"
         "        return a + b;\n    }\n\n    Box() {\n        super();\n    }\n}\n",
         "import java.util.List;\n",
     ),
     "cpp": (
-        '#include <vector>\n#include "near.h"\n\nnamespace box {\n\n// Adds.\ntemplate <typename T>\nMY_INLINE T add(T a, T b) MY_NOEXCEPT {\n'
-        "  return a + b;\n}\n\nclass Tin {\n public:\n  MY_API\n  explicit Tin(int n) : n_(n) { check(); }\n  int n_;\n};\n\n}\n",
+        '#include <vector>\n#include "near.h"\n\nnamespace box {\n\n// Adds.\ntemplate <typename T>\nMY_INLINE T'
+        ' add(T a, T b) MY_NOEXCEPT {\n'
+        "  return a + b;\n}\n\nclass Tin {\n public:\n  MY_API\n  explicit Tin(int n) : n_(n) { check(); }\n  int"
+        " n_;\n};\n\n}\n",
         "#include <vector>\n",
     ),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Benchmark problems and their renamed, reformatted copies are found, in seven languages; other code is not taken for them."""
+"""Benchmark problems and their renamed, reformatted copies are found; other code is not taken for them."""
 
 import ast
 import gzip
@@ -21,17 +21,21 @@ PROBLEM = {
     "task_id": "Own/1",
     "prompt": 'def longest_run(values):\n    """Length of the longest run of equal neighbours in values, 0 for none.\n'
     "    >>> longest_run([1, 1, 2])\n    2\n    \"\"\"\n",
-    "canonical_solution": "    best, run = 0, 0\n    for i, value in enumerate(values):\n        if i and value == values[i - 1]:\n"
+    "canonical_solution": "    best, run = 0, 0\n    for i, value in enumerate(values):\n        if i and value =="
+                          " values[i - 1]:\n"
     "            run += 1\n        else:\n            run = 1\n        best = max(best, run)\n    return best\n",
-    "test": "def check(candidate):\n    assert candidate([1, 1, 2]) == 2\n    assert candidate([]) == 0\n    assert candidate([5, 5, 5]) == 3\n",
+    "test": "def check(candidate):\n    assert candidate([1, 1, 2]) == 2\n    assert candidate([]) == 0\n    assert"
+            " candidate([5, 5, 5]) == 3\n",
 }  # fmt: skip
 COPIES = {
     "as it is": PROBLEM["prompt"] + PROBLEM["canonical_solution"],
     "its description in prose": "Task: return the length of the longest run of equal neighbours in values, 0 for none.",
     "its tests": PROBLEM["test"],
-    "renamed": "def f(items):\n    top, n = 0, 0\n    for k, item in enumerate(items):\n        if k and item == items[k - 1]:\n"
+    "renamed": "def f(items):\n    top, n = 0, 0\n    for k, item in enumerate(items):\n        if k and item =="
+               " items[k - 1]:\n"
     "            n += 1\n        else:\n            n = 1\n        top = max(top, n)\n    return top\n",
-    "renamed and reformatted": "class C:\n  def f(self, items: list) -> int:\n    # the longest\n    (top, n) = (0, 0)\n"
+    "renamed and reformatted": "class C:\n  def f(self, items: list) -> int:\n    # the longest\n    (top, n) = (0,"
+                               " 0)\n"
     "    for (k, item) in enumerate(\n        items,\n    ):\n      if (k and item == items[k - 1]): n += 1\n"
     "      else: n = 1\n      top = max(top, n)\n    return (top)\n",
 }  # fmt: skip
@@ -46,7 +50,7 @@ def test_copies_of_a_problem_are_found_by_name_and_part(copy):
 
 def test_what_only_looks_alike_is_no_copy():
     benchmarks = Benchmarks({"Own/1": PROBLEM})
-    other = "def f(items):\n    n = 0\n    for k, item in enumerate(items):\n        if item:\n            n += 1\n    return n\n"
+    other = "def f(items):\n    n = 0\n    for k, item in enumerate(items):\n        if item:\n            n += 1\n"
     assert benchmarks.match(other, "python") is None
     assert benchmarks.match("", "python") is None
 
@@ -80,8 +84,9 @@ def renamed(code: str, rng: random.Random, *, described: bool) -> str:
 
 
 def planted(shared_data, count: int) -> list[str]:
-    """Problems of three benchmarks: a half as they are, a third renamed and reformatted, a sixth without docstring too."""
-    rows = [json.loads(line) for line in gzip.open(shared_data / "evalplus" / "HumanEvalPlus.jsonl.gz", "rt")]
+    """Of three benchmarks: a half as they are, a third renamed and reformatted, a sixth without docstring too."""
+    with gzip.open(shared_data / "evalplus" / "HumanEvalPlus.jsonl.gz", "rt") as file:
+        rows = [json.loads(line) for line in file]
     code = [row["prompt"] + row["canonical_solution"] for row in rows]
     for name in ("humanevalpack/python.jsonl", "mbpp/mbpp.jsonl"):
         for row in map(json.loads, (shared_data / name).open()):

@@ -19,7 +19,8 @@ DEBIAN = {
 NOTICES = {
     "# SPDX-License-Identifier: MIT": "MIT",
     "/* SPDX-License-Identifier: (Apache-2.0 OR MIT) */": "(Apache-2.0 OR MIT)",
-    "// SPDX-License-Identifier: GPL-2.0-only WITH Classpath-exception-2.0": "GPL-2.0-only WITH Classpath-exception-2.0",
+    "// SPDX-License-Identifier: GPL-2.0-only WITH Classpath-exception-2.0": "GPL-2.0-only WITH"
+                                                                             " Classpath-exception-2.0",
     "# Licensed under the Apache License, Version 2.0 (the \"License\");\n# you may not use this file": "Apache-2.0",
     "// Use of this source code is governed by a BSD-style license that can be found": "BSD-3-Clause",
     "# This program is free software; you can redistribute it and/or modify it under the terms of\n# the GNU General"

@@ -95,7 +95,8 @@ PERSONAL = {
 NOT_PERSONAL = [
     'to = "user@example.com"', 'clone("git@github.com:a/b.git")', "@functools.wraps(f)", "c = a@b.T", 'x = "127.0.0.1"',
     'y = "192.168.10.20"', 'z = "203.0.113.77"', "# version 10.15.77.99", 'at = "12:30:45"', 'w = "1.2.3.4"',
-    'url = "http://user:password@localhost/"', 'token = "your-token-goes-here-12345"', 'sha = "3f786850e387550fdab836ed7e6dc881de23001b"',
+    'url = "http://user:password@localhost/"', 'token = "your-token-goes-here-12345"',
+    'sha = "3f786850e387550fdab836ed7e6dc881de23001b"',
 ]  # fmt: skip
 
 

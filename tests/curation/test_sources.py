@@ -69,7 +69,8 @@ def test_a_folder_gives_code_with_its_licence_and_counts_the_rest_by_reason(tree
     assert {file.repository for file in files} == {str(tree)}
     assert counts == {
         "read": 4, "licence GPL-3.0": 1, "generated": 2, "minified": 2, "declarations": 1, "hidden": 1,
-        "not UTF-8": 1, "binary": 1, "empty": 1, "link": 1, "folders: link": 1, "folders: vendored": 2, "folders: tests": 1,
+        "not UTF-8": 1, "binary": 1, "empty": 1, "link": 1, "folders: link": 1, "folders: vendored": 2, "folders:"
+                                                                                                        " tests": 1,
     }  # fmt: skip
     named, _ = read(CodeSource(folder=str(tree), licence="MIT"))
     assert {file.path: file.licence for file in named} == READ | {"gpl/c.py": "MIT"}

@@ -9,11 +9,16 @@ from demiurgic_jax.curation.seeds import read_seeds
 from experiments.run import main
 
 PYTHON = "def area(width, height):\n    if width < 0:\n        raise ValueError(width)\n    return width * height\n\n\n"
-GO = "package box\n\n// Area multiplies.\nfunc Area(w, h int) int {\n\tif w < 0 {\n\t\tpanic(w)\n\t}\n\treturn w * h\n}\n"
+GO = (
+    "package box\n\n// Area multiplies.\nfunc Area(w, h int) int {\n"
+    "\tif w < 0 {\n\t\tpanic(w)\n\t}\n\treturn w * h\n}\n"
+)
 PROBLEM = {
     "task_id": "Own/1",
-    "prompt": 'def running_totals(values):\n    """Sums of the values up to each one of them, in a list as long as values."""\n',
-    "canonical_solution": "    total, sums = 0, []\n    for value in values:\n        total += value\n        sums.append(total)\n"
+    "prompt": 'def running_totals(values):\n    """Sums of the values up to each one of them, in a list as long as '
+    'values."""\n',
+    "canonical_solution": "    total, sums = 0, []\n    for value in values:\n        total += value\n"
+    "        sums.append(total)\n"
     "    return sums\n",
 }  # fmt: skip
 COPY = "def f(xs):\n    s, out = 0, []\n    for x in xs:\n        s += x\n        out.append(s)\n    return out\n"
@@ -41,7 +46,8 @@ def code(tmp_path):
 
 def run(code, *arguments, sources="code", workdir="run"):
     return main(
-        ["--config=quickstart", "--stages=seeds", f"--workdir={code / workdir}", f"--config.seeds.sources={code / sources}",
+        ["--config=quickstart", "--stages=seeds", f"--workdir={code / workdir}",
+         f"--config.seeds.sources={code / sources}",
          "--config.seeds.languages=('python','go')", f"--config.seeds.benchmarks={code / 'benchmarks'}",
          "--config.seeds.near_duplicates.remove=True", *arguments]
     )  # fmt: skip
