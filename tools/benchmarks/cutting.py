@@ -28,7 +28,10 @@ def main() -> None:
     table = Table("language", "files", "definitions", "with a fault", "cut", "MB/s")
     for given in arguments.folders:
         name, _, folders = given.partition("=")
-        table.add_row(name, *measured(name, folders.split(","), arguments.files))
+        try:
+            table.add_row(name, *measured(name, folders.split(","), arguments.files))
+        except UserError as error:
+            parser.error(str(error))
     Console().print(table)
 
 
