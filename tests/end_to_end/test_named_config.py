@@ -60,7 +60,7 @@ def test_a_named_config_runs_on_a_laptop_with_a_tiny_student(smollm2_gguf, tmp_p
     settings = [f"--config.{field}={value}" for field, value in SIZES.items()]
     settings += [f"--config.teacher.path={smollm2_gguf}", f"--config.shards.sources=({source!r},)"]
     settings += [f"--config.phases={tuple(PHASES)!r}"]
-    settings += [f"--config.seeds.folder={library}", "--config.seeds.licence=PSF-2.0"]
+    settings += [f"--config.seeds.sources={library}", "--config.seeds.licence=PSF-2.0"]
     workdir = tmp_path / "run"
     finished = subprocess.run(
         [sys.executable, "-m", "experiments.run", f"--config={name}", f"--workdir={workdir}", *settings],
