@@ -109,7 +109,7 @@ def plan_step(
 
 
 def _plan(train: TrainConfig, model: ModelConfig, hardware: Hardware, figures: StepFigures, limit: float) -> Plan:
-    busy = _busy_seconds(figures, hardware)
+    busy = _busy_seconds(figures, model, hardware)
     chip = hardware.chip
     transfers = [sum(figures.wire_bytes.values()) / hardware.send_bandwidth, figures.host_bytes / chip.host_bandwidth]
     if chip.dcn_bandwidth:
@@ -121,7 +121,7 @@ def _plan(train: TrainConfig, model: ModelConfig, hardware: Hardware, figures: S
     return Plan(hardware, train, model, figures, limit, step, busy + sum(transfers))
 
 
-def _busy_seconds(figures: StepFigures, hardware: Hardware) -> float:
+def _busy_seconds(figures: StepFigures, model: ModelConfig, hardware: Hardware) -> float:
     chip = hardware.chip
     if chip.platform == "cuda":
         return figures.executed_flops / (chip.peak_flops * GPU_EFFICIENCY[chip.name])
@@ -129,7 +129,7 @@ def _busy_seconds(figures: StepFigures, hardware: Hardware) -> float:
     if figures.cycles is not None:
         return figures.cycles / chip.clock_hz + kernels
     matmuls = figures.executed_flops - figures.kernel_flops
-    return matmuls / (chip.peak_flops * analytic.TPU_EFFICIENCY[chip.name]) + kernels
+    return matmuls / (chip.peak_flops * analytic.tpu_efficiency(chip.name, model)) + kernels
 
 
 def _kernel_flops(counts: ProgramCounts, train: TrainConfig, model: ModelConfig, hardware: Hardware) -> int:

@@ -14,7 +14,7 @@ def test_the_analytic_error_is_what_it_says(row):
     assert figures.peak_bytes == pytest.approx(row.peak_bytes, rel=analytic.MEMORY_ERROR)
     assert figures.executed_flops - figures.kernel_flops == pytest.approx(row.matmul_flops, rel=analytic.FLOPS_ERROR)
     if row.estimated_cycles is not None:
-        seconds = row.matmul_flops / (hardware.chip.peak_flops * analytic.TPU_EFFICIENCY[hardware.chip.name])
+        seconds = row.matmul_flops / (hardware.chip.peak_flops * analytic.tpu_efficiency(hardware.chip.name, model))
         assert seconds * hardware.chip.clock_hz == pytest.approx(row.estimated_cycles, rel=analytic.CYCLES_ERROR)
 
 
