@@ -119,8 +119,8 @@ def _check_budget(panel: Panel[Teacher], todo: Mapping[str, TeacherRequest], bud
     if not budget.allows(least):
         raise UserError(
             f"a budget of {budget} does not allow a single request, which can cost "
-            f"${least.nanodollars / NANODOLLARS:.4f} and {least.tokens:,} tokens: raise config.teacher.budget_dollars or budget_tokens, or lower "
-            "config.teach.max_tokens"
+            f"${least.nanodollars / NANODOLLARS:.4f} and {least.tokens:,} tokens: raise "
+            "config.teacher.budget_dollars or budget_tokens, or lower config.teach.max_tokens"
         )
 
 

@@ -190,7 +190,8 @@ class Ledger:
             if state in ("settled", "refused"):
                 raise RuntimeError(f"request {key} is {state}: it must not be asked again")
             freed = reserved if state == "reserved" else NOTHING
-            if not budget.allows(self.booked - freed + worst):
+            after = self.booked - freed + worst
+            if not budget.allows(after):
                 raise BudgetSpentError(f"${self.booked.nanodollars / NANODOLLARS:.4f} are spent or reserved")
             self._rows.execute(
                 "INSERT INTO requests (key, task, language, teacher, model, state, reserved, reserved_tokens) "
@@ -200,7 +201,7 @@ class Ledger:
                 "reserved_tokens = excluded.reserved_tokens, state = 'reserved', reason = NULL, error = NULL",
                 (key, entry.task, entry.language, entry.teacher, entry.model, worst.nanodollars, worst.tokens),
             )
-            self._booked = self.booked - freed + worst
+            self._booked = after
             if sent:
                 self.sent(key)
 
@@ -223,7 +224,7 @@ class Ledger:
             name: value for name, value in asdict(completion).items() if name != "raw" and not name.endswith("_tokens")
         }
         with self.transaction():
-            _, reserved = self._reservation(key)
+            before, (_, reserved) = self.booked, self._reservation(key)
             self._change(
                 "UPDATE requests SET state = 'settled', answer = ?, prompt_tokens = ?, completion_tokens = ?, "
                 "cost = ?, reserved = 0, reserved_tokens = 0, reason = NULL, error = NULL, doubted = ?, "
@@ -239,20 +240,20 @@ class Ledger:
                 ),
             )
             paid = Spend(cost, completion.prompt_tokens + completion.completion_tokens)
-            self._booked = self.booked - reserved + paid
+            self._booked = before - reserved + paid
 
     def fail(self, key: str, reason: str, error: str, *, billed: bool = False, for_good: bool = False) -> None:
         """Ends an attempt without an answer. Its reservation is freed, or counted as spent if it may be `billed`.
         What failed `for_good` is never asked again."""
         with self.transaction():
-            _, reserved = self._reservation(key)
+            before, (_, reserved) = self.booked, self._reservation(key)
             self._change(
                 "UPDATE requests SET state = ?, lost = lost + ? * reserved, lost_tokens = lost_tokens + ? * "
                 "reserved_tokens, lost_attempts = lost_attempts + ?, reserved = 0, reserved_tokens = 0, reason = ?, "
                 "error = ?, batch = NULL WHERE key = ? AND state IN ('reserved', 'sent')",
                 ("refused" if for_good else "failed", *[int(billed)] * 3, reason, error, key),
             )
-            self._booked = self.booked - (NOTHING if billed else reserved)
+            self._booked = before - (NOTHING if billed else reserved)
 
     def answer(self, request: CompletionRequest) -> Answer | None:
         """The settled answer to `request`, if there is one."""

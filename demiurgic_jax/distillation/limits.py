@@ -1,7 +1,7 @@
 """A teacher's limits on requests and tokens per minute, kept on our side and learnt from what the teacher says.
 
 Two token buckets. Their rates are the configured ones, or those that the server states in its headers, or what it let
-through lately: once more than one answer in twenty is a 429, the rate falls to just below that, and then grows again by
+through lately: once more than one answer in ten is a 429, the rate falls to just below that, and then grows again by
 a little every second (additive increase, multiplicative decrease; but falling to what was measured instead of by half,
 so that next to nothing of the limit is left unused). A Retry-After then holds everything back for as long as it says;
 rarer 429s are the affair of the one request.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 # Of the measured rate, at too many 429s; and growth per second afterwards, faster once nothing was refused for a while.
 _FALL, _GROWTH, _FAST_GROWTH, _QUIET_SECONDS = 0.98, 0.01, 0.1, 3.0
-_SHARE_REFUSED, _FEW_ANSWERS = 0.05, 20
+_SHARE_REFUSED, _FEW_ANSWERS = 0.1, 20
 _WINDOW_SECONDS = 4.0
 _BURST_SECONDS = 0.5
 _LEAST_RATE = 0.05
@@ -117,7 +117,8 @@ class Limiter:
         now = time.monotonic()
         self._note(now, 2)
         through, refused = (sum(each[column] for each in self._recent) for column in (1, 2))
-        if through + refused >= _FEW_ANSWERS and refused <= _SHARE_REFUSED * (through + refused):
+        enough = through + refused >= _FEW_ANSWERS
+        if refused <= (_SHARE_REFUSED if enough else 0.5) * (through + refused):
             return
         if retry_after is not None:
             self._held_until = max(self._held_until, now + min(retry_after, _LONGEST_HOLD))

@@ -15,9 +15,12 @@ from demiurgic_jax.errors import UserError
 class Weighted(Protocol):
     """What a share of the requests can go to."""
 
-    name: str
-    model: str
-    weight: float
+    @property
+    def name(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def weight(self) -> float: ...
 
 
 T = TypeVar("T", bound=Weighted)

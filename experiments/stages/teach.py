@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from demiurgic_jax.curation.seeds import Seed, read_seeds
-from demiurgic_jax.distillation.ledger import Ledger
 from demiurgic_jax.distillation.request import TeacherRequest
 from demiurgic_jax.distillation.requests import plan_requests
 from demiurgic_jax.errors import UserError
 from experiments.progress import StageProgress
 from experiments.stages.cache import cache_folder
 from experiments.stages.stage import Run, Stage
-from experiments.teacher import ask_teacher, teacher_url
+from experiments.teacher import ask_teacher, described_teachers, open_ledger, teacher_url
 from experiments.workdir import canonical_hash
 
 
@@ -27,6 +26,7 @@ def planned_requests(run: Run) -> tuple[list[TeacherRequest], list[Seed]]:
         max_tokens=config.max_tokens,
         temperature=config.temperature,
         top_p=config.top_p,
+        logprobs=config.logprobs or None,
     )
     if not requests:
         raise UserError("no seed suits any task of config.teach.tasks: raise the counts, or give code with functions")
@@ -35,13 +35,16 @@ def planned_requests(run: Run) -> tuple[list[TeacherRequest], list[Seed]]:
 
 def _inputs(run: Run) -> Mapping[str, Any]:
     teacher = run.config.teacher
-    return {"teach": run.config.teach.to_dict(), "teacher": {"model": teacher.model, "path": teacher.path}}
+    asked: dict[str, Any] = {"model": teacher.model, "path": teacher.path}
+    if teacher.others:
+        asked["weights"] = [(each.name, each.model, each.weight) for each in described_teachers(run.config).teachers]
+    return {"teach": run.config.teach.to_dict(), "teacher": asked}
 
 
 def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
     requests, _ = planned_requests(run)
     measured: dict[str, Any] = {}
-    with Ledger(run.workdir.ledger, model=run.config.teacher.model) as ledger:
+    with open_ledger(run) as ledger:
         pending = ledger.pending([each.request for each in requests])
         stopped = None
         if pending:

@@ -45,9 +45,10 @@ async def ask(url: str, path: str | Path, count: int, dollars: float | None, **o
     of_pace = {name: options.pop(name) for name in set(options) & set(Pace.__dataclass_fields__)}
     pace = Pace(**{"concurrency": 4, "backoff_seconds": 0.01, **of_pace})
     requests = numbered_requests(count, options.pop("padding", 0))
+    limit = options.pop("budget", None) or budget(dollars)
     async with HttpTeacher(url, "test-model", **{"price": PRICE, **options}) as teacher:
         with Ledger(path, model="test-model") as ledger:
-            return await ask_all(Panel([teacher]), ledger, requests, budget=budget(dollars), pace=pace)
+            return await ask_all(Panel([teacher]), ledger, requests, budget=limit, pace=pace)
 
 
 if __name__ == "__main__":
