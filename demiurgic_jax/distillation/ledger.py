@@ -146,7 +146,7 @@ class Ledger:
                 self._booked = None
                 self._rows.execute(
                     "UPDATE requests SET state = 'failed', reserved = 0, reserved_tokens = 0, reason = 'not sent', "
-                    "error = 'the run was killed before this was sent' WHERE state = 'reserved' AND batch IS NULL"
+                    "error = 'the run was killed before this was sent' WHERE state = 'reserved'"
                 )
             yield
 
@@ -155,13 +155,10 @@ class Ledger:
         return self._key(request)
 
     def pending(self, requests: Iterable[CompletionRequest]) -> dict[str, CompletionRequest]:
-        """Those that have neither an answer nor a refusal and are in no batch, by key, in order, equal ones once."""
+        """Those that have neither an answer nor a refusal, by key, in order, equal ones once."""
         with explained(self.path):
             done = {
-                key
-                for (key,) in self._rows.execute(
-                    "SELECT key FROM requests WHERE state IN ('settled', 'refused') OR batch IS NOT NULL"
-                )
+                key for (key,) in self._rows.execute("SELECT key FROM requests WHERE state IN ('settled', 'refused')")
             }
         wanted = {self.key(request): request for request in requests}
         return {key: request for key, request in wanted.items() if key not in done}
@@ -228,7 +225,7 @@ class Ledger:
             self._change(
                 "UPDATE requests SET state = 'settled', answer = ?, prompt_tokens = ?, completion_tokens = ?, "
                 "cost = ?, reserved = 0, reserved_tokens = 0, reason = NULL, error = NULL, doubted = ?, "
-                "settled_at = ?, batch = NULL WHERE key = ? AND state = 'sent'",
+                "settled_at = ? WHERE key = ? AND state = 'sent'",
                 (
                     json.dumps(stored, sort_keys=True),
                     completion.prompt_tokens,
@@ -250,7 +247,7 @@ class Ledger:
             self._change(
                 "UPDATE requests SET state = ?, lost = lost + ? * reserved, lost_tokens = lost_tokens + ? * "
                 "reserved_tokens, lost_attempts = lost_attempts + ?, reserved = 0, reserved_tokens = 0, reason = ?, "
-                "error = ?, batch = NULL WHERE key = ? AND state IN ('reserved', 'sent')",
+                "error = ? WHERE key = ? AND state IN ('reserved', 'sent')",
                 ("refused" if for_good else "failed", *[int(billed)] * 3, reason, error, key),
             )
             self._booked = before - (NOTHING if billed else reserved)

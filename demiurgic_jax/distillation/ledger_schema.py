@@ -15,7 +15,7 @@ VERSION = 2
 # asked again), failed (for `reason`, may be asked again), refused (for `reason`, never asked again).
 # verdicts: what verification made of an answer, and the `seconds` of computing it took.
 # plan: how many requests a run wants, for forecasts.
-# batches: what was handed to a batch API under the name `remote`; NULL while it is not known whether it arrived.
+# merged, merged_plan: what came from the ledgers of shards, so that a second merge adds nothing.
 _SCHEMA = """
 CREATE TABLE requests (
     key TEXT PRIMARY KEY,
@@ -35,7 +35,6 @@ CREATE TABLE requests (
     attempts INTEGER NOT NULL DEFAULT 0,
     lost_attempts INTEGER NOT NULL DEFAULT 0,
     doubted INTEGER NOT NULL DEFAULT 0,
-    batch TEXT,
     reason TEXT,
     error TEXT,
     sent_at REAL,
@@ -55,13 +54,24 @@ CREATE TABLE plan (
     wanted INTEGER NOT NULL,
     PRIMARY KEY (task, language, model)
 ) WITHOUT ROWID;
-CREATE TABLE batches (
-    id TEXT PRIMARY KEY,
-    teacher TEXT NOT NULL,
-    remote TEXT,
-    submitted_at REAL NOT NULL,
-    collected INTEGER NOT NULL DEFAULT 0
+CREATE TABLE merged (
+    shard TEXT NOT NULL,
+    key TEXT NOT NULL,
+    settled INTEGER NOT NULL,
+    lost INTEGER NOT NULL,
+    lost_tokens INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    lost_attempts INTEGER NOT NULL,
+    PRIMARY KEY (shard, key)
 ) WITHOUT ROWID;
+CREATE TABLE merged_plan (
+    shard TEXT NOT NULL,
+    task TEXT NOT NULL,
+    language TEXT NOT NULL,
+    model TEXT NOT NULL,
+    wanted INTEGER NOT NULL,
+    PRIMARY KEY (shard, task, language, model)
+) WITHOUT ROWID
 """
 
 

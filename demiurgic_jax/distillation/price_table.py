@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from demiurgic_jax.distillation.pricing import Price
 from demiurgic_jax.errors import UserError
 
-# Of OpenAI's and of Anthropic's batch API.
-BATCH_DISCOUNT = 0.5
-
 
 @dataclass(frozen=True)
 class ListPrice:

@@ -31,10 +31,6 @@ class Price:
         """Nanodollars that `request` can cost at most, when asked once."""
         return self.cost(prompt_tokens_at_most(request), request.max_tokens)
 
-    def discounted(self, factor: float) -> "Price":
-        """The same times `factor`, e.g. 0.5 in a batch."""
-        return Price(self.input_per_million * factor, self.output_per_million * factor)
-
 
 def prompt_tokens_at_most(request: CompletionRequest) -> int:
     """No tokenizer makes more tokens than there are UTF-8 bytes, besides what the chat template adds."""
