@@ -5,7 +5,6 @@ import json
 import resource
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,4 +56,4 @@ if __name__ == "__main__":
     began = time.process_time()
     asked = asyncio.run(ask(sys.argv[1], sys.argv[2], count, dollars, **settings))
     used = {"cpu": time.process_time() - began, "peak_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
-    print(json.dumps(asdict(asked) | used))
+    print(json.dumps(vars(asked) | used))

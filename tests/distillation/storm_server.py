@@ -1,6 +1,6 @@
 """A teacher with the faults of the real ones, in a process of its own: python storm_server.py '{"fault_rate": 0.2}'.
 
-Speaks OpenAI's chat, completion and batch APIs and Anthropic's over HTTP/1.1, bills like them, and counts what it
+Speaks OpenAI's chat and completion APIs and Anthropic's over HTTP/1.1, bills like them, and counts what it
 billed. The first line that it prints is its port; GET /counts tells what it saw.
 """
 
@@ -12,10 +12,8 @@ import struct
 import sys
 import time
 from collections import Counter, deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
-
-from storm_batches import Batches
 
 FAULTS = (
     "429", "429 after", "500", "503", "reset", "stall", "slow", "truncated", "garbage", "html", "twice", "wrong usage",
@@ -44,7 +42,6 @@ class Options:
     stated: bool = False
     input_per_million: float = 1.0
     output_per_million: float = 10.0
-    batch_seconds: float = 0.2
 
 
 @dataclass
@@ -68,7 +65,6 @@ class Storm:
         self.at_once = 0
         self._tokens = options.per_minute / 60 * options.burst_seconds
         self._filled = time.monotonic()
-        self.batches = Batches(self)
 
     def fault(self) -> str | None:
         fault = self.rng.choice(self.options.faults) if self.rng.random() < self.options.fault_rate else None
@@ -154,9 +150,7 @@ class Connection(asyncio.Protocol):
             if key:
                 self.storm.counts.keys[key] += 1
             if path == "/counts":
-                self.send(200, json.dumps(asdict(self.storm.counts)))
-            elif batch := self.storm.batches.handle(method, path, headers, content):
-                self.send(*batch)
+                self.send(200, json.dumps(vars(self.storm.counts)))
             elif method == "GET":
                 self.send(200, json.dumps({"data": [{"id": "test-model"}, {"id": "other-model"}]}))
             else:

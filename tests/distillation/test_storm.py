@@ -122,13 +122,14 @@ def test_twenty_kills_at_a_thousand_at_once(tmp_path):
     print(lost, summary)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [{"retry_after": True}, {"retry_after": False}, {"stated": True}])
 def test_what_the_server_allows_is_used(tmp_path, how):
-    per_second, count = 50, 600
+    per_second, count = 50, 1500
     with storm_server(per_minute=60 * per_second, latency=0.02, **how) as url:
-        started = time.monotonic()
         said = run_client(url, tmp_path / "l.sqlite", count=count, concurrency=64, dollars=None, timeout=10.0)
-        seconds = time.monotonic() - started
     assert said["answered"] == count
-    # Two seconds: to start Python, and the server's second in hand at the beginning.
-    assert count / (per_second * (seconds - 2.0)) > 0.95
+    with sqlite3.connect(tmp_path / "l.sqlite") as rows:
+        first, last = rows.execute("SELECT min(settled_at), max(settled_at) FROM requests").fetchone()
+    print(how, count / (last - first), said["attempts"])
+    assert count / (last - first) > 0.95 * per_second
