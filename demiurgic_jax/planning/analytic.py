@@ -26,8 +26,8 @@ _WORKING_SET = {"tpu": (1.8, 6.1), "cuda": (0.0, 6.1)}
 # Matmul FLOPs over peak FLOPs in the cycles that libtpu 0.0.46 estimates, at most, and the model's width at which it is
 # half of that (v4: as v5p, not compiled).
 _TPU_EFFICIENCY = {"v4": (0.85, 1070), "v5p": (0.85, 1070), "v5e": (0.98, 1310), "v6e": (0.86, 1310)}
-# What the fit leaves, as parts of one: of the peak's bytes, of a TPU's cycles, of matmul FLOPs (a TPU's compiler sees that
-# the last layer, whose backward pass comes next, need not be computed again). A test holds them to calibration.py.
+# What the fit leaves, as parts of one: of the peak's bytes, of a TPU's cycles, of matmul FLOPs (a TPU's compiler sees
+# that the last layer, whose backward pass comes next, need not be computed again). A test holds them to calibration.py.
 MEMORY_ERROR, CYCLES_ERROR, FLOPS_ERROR = 0.09, 0.09, 0.012
 
 
@@ -69,7 +69,7 @@ def figures(train: TrainConfig, model: ModelConfig, hardware: Hardware) -> StepF
 
 
 def tpu_efficiency(chip: str, model: ModelConfig) -> float:
-    """Matmul FLOPs over the chip's peak in the cycles of a step: wide matmuls keep its units busier than narrow ones."""
+    """Matmul FLOPs over the chip's peak in the cycles of a step: wide matmuls keep its units busier than narrow."""
     most, half = _TPU_EFFICIENCY[chip]
     return most * model.embed_dim / (model.embed_dim + half)
 
