@@ -13,7 +13,9 @@ from demiurgic_jax.sandbox.programs import run_program
 from demiurgic_jax.sandbox.verdict import Limits, Verdict
 
 needs_bubblewrap = pytest.mark.skipif(why_unavailable() is not None, reason=f"no sandbox: {why_unavailable()}")
-SMALL = Limits(wall_seconds=60, idle_seconds=2, cpu_seconds=1, memory_bytes=256 << 20, processes=20, output_bytes=10_000)
+SMALL = Limits(
+    wall_seconds=60, idle_seconds=2, cpu_seconds=1, memory_bytes=256 << 20, processes=20, output_bytes=10_000
+)
 
 
 def run_python(program: str, stdin: str = "", limits: Limits | None = None) -> Verdict:
