@@ -37,5 +37,5 @@ def program(language: str, row: dict[str, str], solution: str) -> str:
             return row["prompt"] + row[solution]
 
 
-def tests(language: str, row: dict[str, str]) -> str:
+def checks(language: str, row: dict[str, str]) -> str:
     return row["test_setup"] + row["test"] if language == "go" else row["test"]

@@ -8,7 +8,7 @@ import pytest
 from demiurgic_jax.sandbox.bubblewrap import why_unavailable
 from demiurgic_jax.sandbox.programs import run_tests
 from demiurgic_jax.sandbox.toolchains import why_missing
-from tests.sandbox.humanevalpack import EXCEPTIONS, FILES, program, rows, tests
+from tests.sandbox.humanevalpack import EXCEPTIONS, FILES, checks, program, rows
 
 pytestmark = pytest.mark.skipif(why_unavailable() is not None, reason=f"no sandbox: {why_unavailable()}")
 
@@ -17,7 +17,7 @@ def wrong_rows(language, chosen):
     """Those whose canonical solution does not pass, or whose buggy one does."""
 
     def judge(row):
-        run = functools.partial(run_tests, language, tests=tests(language, row))
+        run = functools.partial(run_tests, language, tests=checks(language, row))
         good, bad = (run(program(language, row, each)) for each in ("canonical_solution", "buggy_solution"))
         return [f"{row['task_id']}: {good.status} {good.reason}"] * (not good.passed or bad.passed)
 
@@ -37,7 +37,7 @@ def test_canonical_solutions_pass_and_buggy_ones_fail(shared_data, language, ste
 def test_verdicts_are_the_same_each_time(shared_data):
     chosen = rows(shared_data / "humanevalpack", "python")[:40:2]
     programs = [
-        (program("python", row, each), tests("python", row)) for row in chosen for each in row if "solution" in each
+        (program("python", row, each), checks("python", row)) for row in chosen for each in row if "solution" in each
     ]
     with ThreadPoolExecutor(2) as pool, ThreadPoolExecutor(6) as crowd:
         first, second = (
