@@ -31,10 +31,15 @@ def finished_file(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
 
 
-@contextmanager
-def _finished(path: Path) -> Iterator[Path]:
+def require_absent(path: Path) -> None:
+    """UserError when `path` is taken: said before anything is computed."""
     if path.exists():
         raise UserError(f"{path} exists: remove it, or give another path")
+
+
+@contextmanager
+def _finished(path: Path) -> Iterator[Path]:
+    require_absent(path)
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     _remove(temporary)
     try:

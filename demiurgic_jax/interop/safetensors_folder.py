@@ -37,10 +37,7 @@ class SafetensorsFolder:
         self.config = self._json("config.json")
         self._tensors: dict[str, _Tensor] = {}
         for path in self._weight_files():
-            for name, tensor in _read_header(path).items():
-                if name in self._tensors:
-                    raise UserError(f"{path} holds tensor {name!r}, and so does {self._tensors[name].path.name}")
-                self._tensors[name] = tensor
+            self._tensors |= _read_header(path)
         self._require_indexed()
 
     @property

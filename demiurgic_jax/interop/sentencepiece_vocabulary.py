@@ -76,7 +76,7 @@ def tokenizer_definition(vocabulary: Vocabulary) -> dict[str, Any]:
     added = [
         {"id": index, "content": text, "special": kind != Kind.USER_DEFINED, **fields}
         for index, (text, kind) in enumerate(zip(spelt, kinds, strict=True))
-        if kind in (Kind.CONTROL, Kind.UNKNOWN, Kind.USER_DEFINED)
+        if kind in (Kind.CONTROL, Kind.USER_DEFINED) or (kind == Kind.UNKNOWN and not vocabulary.exact)
     ]
     to_mark = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE_MARK}
     from_mark = {"type": "Replace", "pattern": {"String": SPACE_MARK}, "content": " "}
