@@ -1,4 +1,4 @@
-"""What a person sees of a long copy: a live bar with bytes, speed and time left on a terminal, plain lines elsewhere."""
+"""What a person sees of a long copy: a live bar with speed and time left on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -5,10 +5,10 @@
     python -m tools.export_model runs/quickstart OUT.gguf --format=gguf --dtype=q8_0
     python -m tools.export_model runs/7b/train/checkpoints/4000 OUT --dtype=bfloat16 --licence=apache-2.0
 
-CHECKPOINT is a run's folder (its newest checkpoint), a folder of checkpoints, or one step of them. A Hugging Face folder
-has the weights in shards of 5 GB, config.json, generation_config.json, the tokenizer with its chat template, and a model
-card with what the run's folder knows: the data and its licences, and the scores. A GGUF file has the weights, the
-vocabulary, the chat template and the fill-in-the-middle markers.
+CHECKPOINT is a run's folder (its newest checkpoint), a folder of checkpoints, or one step of them. A Hugging Face
+folder has the weights in shards of 5 GB, config.json, generation_config.json, the tokenizer with its chat template, and
+a model card with what the run's folder knows: the data and its licences, and the scores. A GGUF file has the weights,
+the vocabulary, the chat template and the fill-in-the-middle markers.
 
 Parameters are read one at a time, so memory holds the largest of them, not the model. What is made is whole or absent.
 
@@ -54,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> None:
     known = DTYPES[options.format]
     if options.dtype not in ("auto", *known):
-        raise UserError(f"--format={options.format} has no --dtype={options.dtype}: choose auto, {', '.join(known[1:])}")
+        raise UserError(
+            f"--format={options.format} has no --dtype={options.dtype}: choose auto, {', '.join(known[1:])}"
+        )
     # Imported here: JAX comes along, which --help and a wrong flag should not wait for.
     import jax.numpy as jnp
 
@@ -134,7 +136,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a run, its checkpoints, or one step of them")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="a run, its checkpoints, or one step of them"
+    )
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder or .gguf file to make")
     parser.add_argument("--format", choices=tuple(DTYPES), default="hf", help="hf: a Hugging Face folder (the default)")
     parser.add_argument(

@@ -59,8 +59,9 @@ def run(options: argparse.Namespace) -> None:
     write_checkpoint(model, options.out)
     config, special = model.config, model.tokenizer.special
     print(
-        f"{options.out}: a {model.family} of {config.num_parameters / 1e6:,.1f} M parameters, {config.num_layers} layers, "
-        f"context {config.max_context:,}, {model.tokenizer.vocab_size:,} pieces, licence {model.licence or 'not known'}; "
+        f"{options.out}: a {model.family} of {config.num_parameters / 1e6:,.1f} M parameters, "
+        f"{config.num_layers} layers, context {config.max_context:,}, {model.tokenizer.vocab_size:,} pieces, "
+        f"licence {model.licence or 'not known'}; "
         f"{'has' if special.fim_middle is not None else 'no'} fill-in-the-middle markers, "
         f"{'has a' if model.tokenizer.chat_template else 'no'} chat template; {time.monotonic() - began:,.1f} s"
     )
@@ -73,7 +74,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("path", type=Path, metavar="PATH", help="a Hugging Face folder with safetensors, or a .gguf file")
+    parser.add_argument(
+        "path", type=Path, metavar="PATH", help="a Hugging Face folder with safetensors, or a .gguf file"
+    )
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder of checkpoints to make")
     parser.add_argument(
         "--dtype",

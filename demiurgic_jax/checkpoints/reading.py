@@ -99,11 +99,15 @@ def stored_dtypes(folder: Path, item: str) -> dict[str, Any]:
     with _damage_named(folder):
         return {
             name: np.dtype(leaf.dtype)
-            for name, leaf in by_path(dict(ocp.PyTreeCheckpointHandler().metadata(epath.Path(folder / item)).tree)).items()
+            for name, leaf in by_path(
+                dict(ocp.PyTreeCheckpointHandler().metadata(epath.Path(folder / item)).tree)
+            ).items()
         }
 
 
-def read_array(folder: Path, item: str, path: Sequence[str], shape: tuple[int, ...], dtype: Any, card: Card) -> np.ndarray:
+def read_array(
+    folder: Path, item: str, path: Sequence[str], shape: tuple[int, ...], dtype: Any, card: Card
+) -> np.ndarray:
     """One array of `item`, in the dtype that it is stored in, on the host: no other is read.
 
     UserError when it is of another shape; DamagedCheckpointError when it is not what was saved.

@@ -51,9 +51,10 @@ def cut_of(definition: Mapping[str, Any], where: str) -> str:
     for name, cut in CUTS.items():
         if steps == tuple(map(_essence, cut.steps)):
             return name
+    written = " + ".join(map(str, steps)) or "nothing"
     raise UserError(
-        f"{where}: its tokenizer.json cuts text by {' + '.join(str(step) for step in steps) or 'nothing'}, for which GGUF "
-        f"has no name that is known here: known are {', '.join(CUTS)}"
+        f"{where}: its tokenizer.json cuts text by {written}, for which GGUF has no name that is known here: known are "
+        f"{', '.join(CUTS)}"
     )
 
 

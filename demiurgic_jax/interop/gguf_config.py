@@ -15,7 +15,7 @@ from demiurgic_jax.model.config import ModelConfig, RopeScaling
 
 ROPE_FREQUENCIES = "rope_freqs.weight"
 # GGUF's architecture → the family whose network it is.
-ARCHITECTURES: Mapping[str, Family] = {family.gguf: family for family in reversed(FAMILIES.values())}
+ARCHITECTURES: Mapping[str, Family] = {family.gguf: family for family in reversed(list(FAMILIES.values()))}
 
 # Fields of an architecture → the values at which they ask for nothing that the decoder does not compute.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
@@ -109,8 +109,8 @@ def _llama3_scaling(file: GgufFile, config: ModelConfig) -> RopeScaling:
             if np.allclose(rope_divisors(replace(config, rope_scaling=scaling)), stored, rtol=1e-4):
                 return scaling
     raise UserError(
-        f"{file.path}: {ROPE_FREQUENCIES} scales the rotary frequencies in a way that is not Llama 3's, which cannot be "
-        "imported"
+        f"{file.path}: {ROPE_FREQUENCIES} scales the rotary frequencies in another way than Llama 3's: that cannot "
+        "be imported"
     )
 
 

@@ -186,7 +186,9 @@ def _by_id(definition: Mapping[str, Any], tokenizer: Tokenizer, size: int) -> li
 
 def _pieces(definition: Mapping[str, Any], tokenizer: Tokenizer) -> list[Piece]:
     """A vocabulary with byte fallback as SentencePiece has it; a piece's score is its place among the merges."""
-    made = {"".join(merge) if isinstance(merge, list) else merge.replace(" ", ""): None for merge in _merges(definition)}
+    made = {
+        "".join(merge) if isinstance(merge, list) else merge.replace(" ", ""): None for merge in _merges(definition)
+    }
     scores = {text: -float(rank) for rank, text in enumerate(made)}
     unknown = definition["model"].get("unk_token")
     spaces = definition.get("normalizer") is None

@@ -68,15 +68,15 @@ def read_config(
 
 
 def _family(fields: Mapping[str, Any], where: Path) -> Family:
-    kind = fields.get("model_type")
+    kind = str(fields.get("model_type"))
     if kind not in FAMILIES:
         raise UserError(f"{where}: model_type {kind!r} cannot be imported; known are {', '.join(FAMILIES)}")
     family = FAMILIES[kind]
     architectures = fields.get("architectures") or [family.architecture]
     if family.architecture not in architectures:
         raise UserError(
-            f"{where}: architectures={architectures!r} cannot be imported, only {family.architecture}: it is no language "
-            "model, or of another code"
+            f"{where}: architectures={architectures!r} cannot be imported, only {family.architecture}: it is no "
+            "language model, or of another code"
         )
     return family
 

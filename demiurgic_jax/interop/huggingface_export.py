@@ -41,15 +41,13 @@ def export_huggingface(
     require_tokenizer(source)
     found = places(config, family, "huggingface")
     dtypes = {place.row.ours: dtype or source.dtypes[place.path] for place in found}
-    infos = [
-        TensorInfo(name, dtypes[place.row.ours], place.stored_shape) for place in found for name in place.names
-    ]
+    infos = [TensorInfo(name, dtypes[place.row.ours], place.stored_shape) for place in found for name in place.names]
     total = sum(info.nbytes for info in infos)
     require_room(folder, total)
     tensors = _counted(stored_tensors(source, family, "huggingface", found, dtypes), total, progress)
     with finished_folder(folder) as temporary:
-        shards = _shards(infos, shard_bytes)
-        names = [WEIGHTS] if len(shards) == 1 else [_shard_name(i, len(shards)) for i in range(len(shards))]
+        shards = shards_of(infos, shard_bytes)
+        names = [WEIGHTS] if len(shards) == 1 else [shard_name(i, len(shards)) for i in range(len(shards))]
         for name, shard in zip(names, shards, strict=True):
             write_safetensors(temporary / name, shard, tensors)
         if len(shards) > 1:
@@ -72,7 +70,8 @@ def _counted(tensors: Iterator[np.ndarray], total: int, progress: Progress | Non
             progress(done, total)
 
 
-def _shards(infos: list[TensorInfo], shard_bytes: int) -> list[list[TensorInfo]]:
+def shards_of(infos: list[TensorInfo], shard_bytes: int) -> list[list[TensorInfo]]:
+    """The tensors in files of `shard_bytes` at most, in their order."""
     shards: list[list[TensorInfo]] = [[]]
     size = 0
     for info in infos:
@@ -84,7 +83,7 @@ def _shards(infos: list[TensorInfo], shard_bytes: int) -> list[list[TensorInfo]]
     return shards
 
 
-def _shard_name(index: int, count: int) -> str:
+def shard_name(index: int, count: int) -> str:
     return f"model-{index + 1:05}-of-{count:05}.safetensors"
 
 

@@ -13,9 +13,11 @@ from demiurgic_jax.checkpoints.checkpoint import CheckpointFolder
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.interop import gguf_config, huggingface_config
+from demiurgic_jax.interop.families import Family
 from demiurgic_jax.interop.folder_tokenizer import read_folder_tokenizer
 from demiurgic_jax.interop.gguf_file import GgufFile
 from demiurgic_jax.interop.gguf_tokenizer import read_tokenizer
+from demiurgic_jax.interop.layout import Form
 from demiurgic_jax.interop.model_card import read_licence
 from demiurgic_jax.interop.output import finished_folder
 from demiurgic_jax.interop.reading import Progress, read_parameters
@@ -53,56 +55,56 @@ def import_model(
     `max_context` shortens the context, which admits models with a sliding window as long as it. `progress` is called
     with the bytes read and in all.
     """
-    path = Path(path)
+    stored, form, family, config = _described(Path(path), max_context)
+    tokenizer, licence = _tokenizer_and_licence(stored, config)
+    params = read_parameters(
+        config,
+        stored,
+        family,
+        form,
+        dtype=dtype,
+        shardings=shardings and shardings(config),
+        unneeded=_unneeded(form, config),
+        progress=progress,
+    )
+    return ImportedModel(config, params, tokenizer, str(path), licence, family.name)
+
+
+def open_config(path: str | Path, max_context: int | None = None) -> ModelConfig:
+    """The shape alone, without a tensor being read."""
+    return _described(Path(path), max_context)[3]
+
+
+def _described(path: Path, max_context: int | None) -> tuple[GgufFile | SafetensorsFolder, Form, Family, ModelConfig]:
     if path.is_file():
-        return _from_gguf(GgufFile(path), dtype, shardings, max_context, progress)
+        file = GgufFile(path)
+        return file, "gguf", *gguf_config.read_config(file, max_context)
     if path.is_dir():
-        return _from_folder(SafetensorsFolder(path), dtype, shardings, max_context, progress)
+        folder = SafetensorsFolder(path)
+        where = path / "config.json"
+        described = huggingface_config.read_config(folder.config, where, folder.tensor_names, max_context)
+        return folder, "huggingface", *described
     raise UserError(f"model {path} does not exist: give a .gguf file, or a Hugging Face folder with safetensors")
 
 
-def _from_gguf(
-    file: GgufFile, dtype: Any, shardings: Shardings | None, max_context: int | None, progress: Progress | None
-) -> ImportedModel:
-    family, config = gguf_config.read_config(file, max_context)
-    tokenizer = read_tokenizer(file)
-    params = read_parameters(
-        config,
-        file,
-        family,
-        "gguf",
-        dtype=dtype,
-        shardings=shardings and shardings(config),
-        unneeded=(gguf_config.ROPE_FREQUENCIES,),
-        progress=progress,
-    )
-    licence = file.get("general.license", "") or None
-    return ImportedModel(config, params, tokenizer, str(file.path), licence, family.name)
-
-
-def _from_folder(
-    folder: SafetensorsFolder, dtype: Any, shardings: Shardings | None, max_context: int | None, progress: Progress | None
-) -> ImportedModel:
-    where = folder.path / "config.json"
-    family, config = huggingface_config.read_config(folder.config, where, folder.tensor_names, max_context)
-    tokenizer = read_folder_tokenizer(folder.path)
+def _tokenizer_and_licence(stored: GgufFile | SafetensorsFolder, config: ModelConfig) -> tuple[Tokenizer, str | None]:
+    if isinstance(stored, GgufFile):
+        return read_tokenizer(stored), stored.get("general.license", "") or None
+    tokenizer = read_folder_tokenizer(stored.path)
     if tokenizer.vocab_size > config.vocab_size:
         raise UserError(
-            f"{folder.path}: its tokenizer has {tokenizer.vocab_size} ids, "
+            f"{stored.path}: its tokenizer has {tokenizer.vocab_size} ids, "
             f"its config.json vocab_size={config.vocab_size}: they do not belong together"
         )
-    params = read_parameters(
-        config,
-        folder,
-        family,
-        "huggingface",
-        dtype=dtype,
-        shardings=shardings and shardings(config),
-        # A tied model may come with a copy; buffers of old releases follow from the config.
-        unneeded=("rotary_emb.inv_freq", *(["lm_head.weight"] if config.tie_embeddings else [])),
-        progress=progress,
-    )
-    return ImportedModel(config, params, tokenizer, str(folder.path), read_licence(folder.path), family.name)
+    return tokenizer, read_licence(stored.path)
+
+
+def _unneeded(form: Form, config: ModelConfig) -> tuple[str, ...]:
+    """Ends of the names of tensors that follow from the config."""
+    if form == "gguf":
+        return (gguf_config.ROPE_FREQUENCIES,)
+    # A tied model may come with a copy; buffers of old releases.
+    return "rotary_emb.inv_freq", *(["lm_head.weight"] if config.tie_embeddings else [])
 
 
 def on_host(config: ModelConfig) -> Any:

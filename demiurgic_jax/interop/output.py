@@ -67,6 +67,6 @@ def require_room(path: Path, needed: int) -> None:
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if (free := shutil.disk_usage(folder).free) < needed:
         raise UserError(
-            f"{path} takes {needed / 1e9:,.3f} GB and its disk has {free / 1e9:,.3f} GB free: make room, or give a path "
-            "on another disk"
+            f"{path} takes {needed / 1e9:,.3f} GB and its disk has {free / 1e9:,.3f} GB free: make room, or give a "
+            "path on another disk"
         )

@@ -120,9 +120,7 @@ def _bytes(stored: StoredTensors, place: Place) -> int:
     )
 
 
-def _require_tensors(
-    config: ModelConfig, stored: StoredTensors, found: list[Place], unneeded: tuple[str, ...]
-) -> None:
+def _require_tensors(config: ModelConfig, stored: StoredTensors, found: list[Place], unneeded: tuple[str, ...]) -> None:
     present, used = set(stored.tensor_names), set()
     # Layer by layer, so that an absurd number of layers ends at the first one missing.
     for layer in range(config.num_layers):
@@ -131,7 +129,9 @@ def _require_tensors(
                 continue
             name = place.names[layer]
             if name not in present:
-                raise UserError(f"{stored.path} has no tensor {name!r}: it is not a complete model{_like(name, present)}")
+                raise UserError(
+                    f"{stored.path} has no tensor {name!r}: it is not a complete model{_like(name, present)}"
+                )
             if (shape := stored.tensor_shape(name)) != place.stored_shape:
                 raise UserError(
                     f"{stored.path} has tensor {name!r} of shape {shape}, its metadata wants {place.stored_shape}: "

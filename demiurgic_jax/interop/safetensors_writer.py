@@ -40,6 +40,6 @@ def write_safetensors(path: Path, infos: Sequence[TensorInfo], tensors: Iterator
         for info in infos:
             tensor = next(tensors)
             assert (tensor.dtype, tensor.shape) == (info.dtype, info.shape), info.name
-            file.write(memoryview(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)))
+            file.write(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)
         file.flush()
         os.fsync(file.fileno())

@@ -49,7 +49,7 @@ def read_model(content: bytes, where: str) -> Vocabulary:
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2
 
-    model = sentencepiece_model_pb2.ModelProto()
+    model: Any = getattr(sentencepiece_model_pb2, "ModelProto")()  # noqa: B009 (made at import, unseen by mypy)
     try:
         model.ParseFromString(content)
     except DecodeError as error:

@@ -77,7 +77,7 @@ def test_another_architecture_is_refused_by_name(tmp_path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(UserError, match="'falcon' model, which cannot be imported; known are .*llama"):
+    with pytest.raises(UserError, match=r"'falcon' model, which cannot be imported; known are .*llama"):
         import_model(path)
 
 
