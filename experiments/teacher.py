@@ -64,8 +64,8 @@ def local_teacher(run: Run, cache: Path, progress: StageProgress) -> ImportedMod
 def _opened(path: str, cache: Path, progress: StageProgress) -> ImportedModel:
     if not path:
         raise UserError(
-            "this needs an open model's weights: set config.teacher.path, or config.init.teacher for the student alone, "
-            "to a GGUF file or Hugging Face folder"
+            "this needs an open model's weights: set config.teacher.path, or config.init.teacher "
+            "for the student alone, to a GGUF file or Hugging Face folder"
         )
     if path == EMBEDDED:
         progress.doing(f"opening {EMBEDDED} (fetched once, 93 MB, and checked)")

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from demiurgic_jax.data.chat import end_of_turn
 from demiurgic_jax.data.huggingface_tokenizer import HuggingFaceTokenizer
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
@@ -143,7 +142,13 @@ def write_tokenizer(writer: Any, tokenizer: Tokenizer, vocab_size: int) -> None:
             writer.add_uint32(f"tokenizer.ggml.{theirs}_token_id", index)
     if tokenizer.chat_template:
         writer.add_chat_template(tokenizer.chat_template)
-        writer.add_eot_token_id(end_of_turn(tokenizer))
+        writer.add_eot_token_id(_end_of_turn(tokenizer))
+
+
+def _end_of_turn(tokenizer: Tokenizer) -> int:
+    """The stop that the chat template spells out, else the end of a text."""
+    stops = (stop for stop in tokenizer.special.stops if stop != tokenizer.special.eos)
+    return next((stop for stop in stops if tokenizer.decode([stop]) in tokenizer.chat_template), tokenizer.special.eos)
 
 
 def _write_pieces(writer: Any, pieces: Sequence[Piece], space_prefix: bool, vocab_size: int) -> None:
