@@ -76,8 +76,21 @@ def read_parameters(
         if sharding is None:
             node[last] = read(whole(place.shape))
         else:
-            node[last] = jax.make_array_from_callback(place.shape, sharding[last], read)
+            node[last] = jax.make_array_from_callback(place.shape, sharding[last], _once(read, place.shape))
     return params
+
+
+def _once(read: Callable[[Index], np.ndarray], shape: tuple[int, ...]) -> Callable[[Index], np.ndarray]:
+    """`read`, where several devices hold the same part of one parameter."""
+    parts: dict[tuple[tuple[int, int], ...], np.ndarray] = {}
+
+    def part(index: Index) -> np.ndarray:
+        key = tuple((along.start, along.stop) for along in bounded(index, shape))
+        if key not in parts:
+            parts[key] = read(index)
+        return parts[key]
+
+    return part
 
 
 def _read(

@@ -25,7 +25,10 @@ STARCODER2 = LLAMA | {"model_type": "starcoder2", "hidden_act": "gelu_pytorch_ta
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (GEMMA | {"model_type": "gemma3_text"}, "model_type 'gemma3_text' cannot be imported; known are llama, mistral"),
+        (
+            GEMMA | {"model_type": "gemma3_text"},
+            "model_type 'gemma3_text' cannot be imported; known are llama, mistral",
+        ),
         (GEMMA | {"hidden_act": "silu"}, "hidden_act='silu'"),
         (GEMMA | {"final_logit_softcapping": 30.0}, "final_logit_softcapping=30.0"),
         (GEMMA | {"use_bidirectional_attention": True}, "use_bidirectional_attention=True"),
@@ -119,7 +122,9 @@ def test_every_quantised_kind_that_the_library_takes_apart_is_read(tmp_path):
         assert file.tensor_shape("extra.weight") == (4, 2 * numbers)
         np.testing.assert_array_equal(file.tensor("extra.weight"), wanted)
         read.append(kind.name)
-    assert {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "TQ1_0"} <= {*read}
+    assert {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "TQ1_0"} <= {
+        *read
+    }
 
 
 def test_every_family_is_found_again_by_its_network_and_others_are_refused_by_their_fields():
@@ -137,5 +142,5 @@ def test_an_index_that_names_a_shard_that_is_not_there_is_refused(tmp_path):
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     index["weight_map"]["model.norm.weight"] = "model-00003-of-00003.safetensors"
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match="has no model-00003-of-00003.safetensors"):
+    with pytest.raises(UserError, match=r"has no model-00003-of-00003.safetensors"):
         import_model(folder)

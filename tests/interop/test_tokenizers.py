@@ -26,7 +26,14 @@ from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoder import Decoder, init_params
 
 TEXT = "def add(a, b):\n    return a + b\n\n\nclass Héllo:\n\tpass  # 1234 don't\n" * 30
-SAMPLES = ["def add(x):\n\treturn  x\n", " leading", "", "12345 It's\r\n\n  naïve 日本 \U0001f600", "a\n\n\nb   c", TEXT]
+SAMPLES = [
+    "def add(x):\n\treturn  x\n",
+    " leading",
+    "",
+    "12345 It's\r\n\n  naïve 日本 \U0001f600",
+    "a\n\n\nb   c",
+    TEXT,
+]
 FIM = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"]
 
 
@@ -84,7 +91,7 @@ def test_a_sentencepiece_model_of_others_gives_its_own_ids(tmp_path):
         assert ours.encode(text) == theirs.encode(text), text
         assert ours.decode(theirs.encode(text)) == text
     assert (ours.special.bos, ours.special.eos) == (theirs.bos_id(), theirs.eos_id())
-    with pytest.raises(UserError, match="tokenizer has .* ids, its config.json vocab_size=260"):
+    with pytest.raises(UserError, match=r"tokenizer has .* ids, its config.json vocab_size=260"):
         import_model(folder)
 
 
