@@ -80,7 +80,7 @@ def read_parameters(
     return params
 
 
-def _once(read: Callable[[Index], np.ndarray], shape: tuple[int, ...]) -> Callable[[Index], np.ndarray]:
+def _once(read: Callable[[Index], np.ndarray], shape: tuple[int, ...]) -> Callable[[Any], np.ndarray]:
     """`read`, where several devices hold the same part of one parameter."""
     parts: dict[tuple[tuple[int, int], ...], np.ndarray] = {}
 
