@@ -7,7 +7,8 @@ import pytest
 from demiurgic_jax.model.config import named_config
 from tools.benchmarks.interop import run, write_random_model
 
-CONFIG = replace(named_config("7b"), num_layers=1)
+# Less, and what TensorStore writes from (a few hundred megabytes) would be more than a part in seven.
+CONFIG = replace(named_config("7b"), num_layers=4)
 SIZE = 2 * CONFIG.num_parameters
 TINY = replace(named_config("tiny"), vocab_size=512)
 
