@@ -1,7 +1,6 @@
 """Between tensors as others store them and the parameters of a network of ours, row by row of a family's table."""
 
 import math
-from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -144,15 +143,6 @@ def whole(shape: tuple[int, ...]) -> Index:
 def bounded(index: Index, shape: tuple[int, ...]) -> Index:
     """`index` with its ends as numbers."""
     return tuple(slice(*part.indices(size)) for part, size in zip(index, shape, strict=True))
-
-
-def leaves(place_list: list[Place], tree: Any) -> Iterator[tuple[Place, Any]]:
-    """Each place and what the tree has there."""
-    for place in place_list:
-        node = tree
-        for name in place.path:
-            node = node[name]
-        yield place, node
 
 
 DTYPES = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "bfloat16": np.dtype(jnp.bfloat16)}
