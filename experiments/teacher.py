@@ -45,6 +45,7 @@ _PER_TEACHER = {
     *("name", "url", "protocol", "model", "api_key_env", "weight", "requests_per_minute", "tokens_per_minute"),
     *("dollars_per_million_input", "dollars_per_million_output"),
 }
+INITS = ("teacher", "checkpoint", "random")
 
 
 def has_local_teacher(run: Run) -> bool:
@@ -52,12 +53,34 @@ def has_local_teacher(run: Run) -> bool:
     return bool(run.config.teacher.path)
 
 
+def begins_as(run: Run) -> str:
+    """What the student begins as, by name: `teacher`, `checkpoint` or `random`. UserError when config.init
+    contradicts itself."""
+    init = run.config.init
+    if init.kind not in INITS:
+        raise UserError(f"config.init.kind={init.kind!r} is unknown: choose one of {', '.join(INITS)}")
+    if not init.teacher:
+        return init.kind
+    if init.kind == "checkpoint" and init.checkpoint:
+        raise UserError("config.init.teacher and config.init.checkpoint are both set: leave one of them empty")
+    return "teacher"
+
+
+def initial_teacher(run: Run, cache: Path, progress: StageProgress) -> ImportedModel:
+    """The open model that the student is cut out of: config.init.teacher, else the teacher that is asked."""
+    return _opened(run.config.init.teacher or run.config.teacher.path, cache, progress)
+
+
 def local_teacher(run: Run, cache: Path, progress: StageProgress) -> ImportedModel:
     """The open teacher that config.teacher.path names, fetched first when it is the embedded one."""
-    path = run.config.teacher.path
+    return _opened(run.config.teacher.path, cache, progress)
+
+
+def _opened(path: str, cache: Path, progress: StageProgress) -> ImportedModel:
     if not path:
         raise UserError(
-            "this needs the teacher's weights: set config.teacher.path to a GGUF file or Hugging Face folder"
+            "this needs an open model's weights: set config.teacher.path, or config.init.teacher "
+            "for the student alone, to a GGUF file or Hugging Face folder"
         )
     if path == EMBEDDED:
         progress.doing(f"opening {EMBEDDED} (fetched once, 93 MB, and checked)")

@@ -142,10 +142,14 @@ def token_count(text: str) -> float:
 def planned_model(config: ConfigDict) -> "ModelConfig":
     """The shape of the student before anything is fetched. UserError where only the teacher's file would tell."""
     from demiurgic_jax.checkpoints.checkpoint import open_card
+    from demiurgic_jax.interop.imported import open_config
     from demiurgic_jax.model.config import named_config
     from experiments.teacher import EMBEDDED
 
     init = config.init
+    if init.teacher:
+        model = open_config(Path(init.teacher).expanduser())
+        return replace(model, num_layers=init.layers or model.num_layers)
     if init.kind == "random":
         model = named_config(init.size)
         vocab_size = config.tokenizer.vocab_size or model.vocab_size

@@ -13,7 +13,7 @@ leaves the step before as the newest. What was damaged later is found by its che
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,14 @@ from jax.experimental import multihost_utils
 
 from demiurgic_jax.checkpoints.card import Card
 from demiurgic_jax.checkpoints.digest import by_path, digests
-from demiurgic_jax.checkpoints.reading import DamagedCheckpointError, read_arrays, read_card, read_tokenizer
+from demiurgic_jax.checkpoints.reading import (
+    DamagedCheckpointError,
+    read_array,
+    read_arrays,
+    read_card,
+    read_tokenizer,
+    stored_dtypes,
+)
 from demiurgic_jax.checkpoints.retention import Retention, RetentionPolicy
 from demiurgic_jax.checkpoints.tokenizer_item import TokenizerHandler, TokenizerSave
 from demiurgic_jax.data.files import NO_ROOM
@@ -230,6 +237,46 @@ def _open(folder: Path) -> OpenedModel:
 def open_model(folder: str | Path) -> OpenedModel:
     """The newest model in a folder of checkpoints, or the one in a single STEP folder."""
     return _open(_newest(folder))
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A checkpoint of which one array at a time is read: `array(path)`, a leaf of the parameters, in the dtype that it
+    is stored in (`dtypes`, by path)."""
+
+    config: ModelConfig
+    tokenizer: Tokenizer
+    card: Card
+    step: int
+    folder: Path
+    dtypes: Mapping[tuple[str, ...], np.dtype]
+
+    def array(self, path: tuple[str, ...]) -> np.ndarray:
+        shape = _at(path, abstract_parameters(self.config)).shape
+        return read_array(self.folder, "params", path, shape, self.dtypes[path], self.card)
+
+
+def _at(path: tuple[str, ...], tree: Any) -> Any:
+    for name in path:
+        tree = tree[name]
+    return tree
+
+
+def open_stored(folder: str | Path) -> StoredModel:
+    """The newest model in a folder of checkpoints, or the one in a single STEP folder, before its arrays are read.
+
+    UserError when its arrays are not those of its card's network.
+    """
+    path = _newest(folder)
+    card = read_card(path)
+    found = stored_dtypes(path, "params")
+    paths = jax.tree_util.tree_flatten_with_path(abstract_parameters(card.model))[0]
+    dtypes = {}
+    for keys, _ in paths:
+        if (name := jax.tree_util.keystr(keys)) not in found:
+            raise DamagedCheckpointError(path, f"its parameter {name} is missing")
+        dtypes[tuple(key.key for key in keys)] = found[name]
+    return StoredModel(card.model, read_tokenizer(path, card), card, int(path.name), path, dtypes)
 
 
 def open_card(folder: str | Path) -> Card:

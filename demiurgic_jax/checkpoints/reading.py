@@ -4,12 +4,13 @@ No process waits here for another: each reads what its own devices hold.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.options import MultiprocessingOptions
@@ -91,6 +92,38 @@ def read_arrays(folder: Path, item: str, abstract: Any, card: Card) -> Any:
     if other := first_difference(digests(restored), card.digests.get(item, {})):
         raise DamagedCheckpointError(folder, f"its {other} is not what was saved")
     return jax.tree.map(lambda leaf, wanted: leaf.astype(wanted.dtype), restored, abstract)
+
+
+def stored_dtypes(folder: Path, item: str) -> dict[str, Any]:
+    """The dtype of every array of `item` by its path, as it lies on disk."""
+    with _damage_named(folder):
+        return {
+            name: np.dtype(leaf.dtype)
+            for name, leaf in by_path(
+                dict(ocp.PyTreeCheckpointHandler().metadata(epath.Path(folder / item)).tree)
+            ).items()
+        }
+
+
+def read_array(
+    folder: Path, item: str, path: Sequence[str], shape: tuple[int, ...], dtype: Any, card: Card
+) -> np.ndarray:
+    """One array of `item`, in the dtype that it is stored in, on the host: no other is read.
+
+    UserError when it is of another shape; DamagedCheckpointError when it is not what was saved.
+    """
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    wanted: Any = jax.ShapeDtypeStruct(shape, dtype, sharding=here)
+    for name in reversed(path):
+        wanted = {name: wanted}
+    arguments = ocp.checkpoint_utils.construct_restore_args(wanted)
+    with _damage_named(folder):
+        restored = ocp.PyTreeCheckpointHandler().restore(
+            epath.Path(folder / item), args=ocp.args.PyTreeRestore(wanted, restore_args=arguments, partial_restore=True)
+        )
+    if other := first_difference(digests(restored), card.digests.get(item, {})):
+        raise DamagedCheckpointError(folder, f"its {other} is not what was saved")
+    return np.asarray(jax.tree.leaves(restored)[0])
 
 
 def _require_shapes(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

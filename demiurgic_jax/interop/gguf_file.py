@@ -1,4 +1,4 @@
-"""Reading GGUF: its metadata, and its tensors dequantised to float32.
+"""Reading GGUF: its metadata, and its tensors, dequantised to float32 where they are not stored as floats.
 
 The header is read here rather than by the `gguf` library, whose reader makes NumPy views of every string
 (two seconds for a vocabulary of 49,000) and follows a damaged length wherever it points. The library
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import jax.numpy as jnp
 import numpy as np
 
 from demiurgic_jax.errors import UserError
@@ -34,6 +35,8 @@ _SCALARS = {
 }
 _STRING, _ARRAY = 8, 9
 _MAX_DIMENSIONS = 4
+# GGML types that NumPy reads as they are.
+_FLOATS = {0: np.dtype(np.float32), 1: np.dtype(np.float16), 28: np.dtype(np.float64), 30: np.dtype(jnp.bfloat16)}
 
 
 class _TensorPlace(NamedTuple):
@@ -55,9 +58,9 @@ class GgufFile:
         with self.path.open("rb") as file:
             if file.read(4) != b"GGUF":
                 raise UserError(f"{self.path} is not a GGUF file (its first bytes are not 'GGUF'): fetch it again")
-            self._bytes = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         with self._damage_named():
-            self.metadata, self._places = _read_header(self._bytes)
+            self.metadata, self._places = _read_header(content)
 
     @contextmanager
     def _damage_named(self) -> Iterator[None]:
@@ -89,11 +92,17 @@ class GgufFile:
         """Outermost dimension first ([out, in] for a matrix)."""
         return self._places[name].shape
 
+    def tensor_dtype(self, name: str) -> np.dtype:
+        """float32 for all that is quantised."""
+        return _FLOATS.get(self._places[name].kind, np.dtype(np.float32))
+
     def tensor(self, name: str) -> np.ndarray:
-        """Tensor `name` as float32, outermost dimension first."""
-        gguf = _library()
+        """Tensor `name`, outermost dimension first: floats as a view of the file, all else as float32."""
         place = self._places[name]
-        stored = np.frombuffer(self._bytes, np.uint8, place.size, place.offset)
+        if place.kind in _FLOATS:
+            return np.memmap(self.path, _FLOATS[place.kind], "r", place.offset, place.shape)
+        gguf = library()
+        stored = np.memmap(self.path, np.uint8, "r", place.offset, (place.size,))
         # Rows are dequantised in groups, so that temporaries stay small.
         rows = stored.reshape(math.prod(place.shape[:-1]), -1)
         try:
@@ -106,11 +115,12 @@ class GgufFile:
         return np.asarray(values, np.float32).reshape(place.shape)
 
 
-def _library() -> Any:
+def library(doing: str = "reading") -> Any:
+    """The `gguf` package. UserError, naming the extra that brings it, where it is not installed."""
     try:
         import gguf
     except ImportError as error:
-        raise UserError("reading GGUF needs the `gguf` package: pip install 'demiurgic_jax[gguf]'") from error
+        raise UserError(f"{doing} GGUF needs the `gguf` package: pip install 'demiurgic_jax[gguf]'") from error
     return gguf
 
 
@@ -150,7 +160,7 @@ def _read_header(content: memoryview) -> tuple[dict[str, Any], dict[str, _Tensor
 
 def _stored_size(name: str, shape: tuple[int, ...], kind: int) -> int:
     """Bytes of a tensor of GGML type `kind`."""
-    sizes = _library().GGML_QUANT_SIZES
+    sizes = library().GGML_QUANT_SIZES
     if kind not in sizes:
         raise _DamageError(f"tensor {name!r} is of unknown type {kind}")
     values_per_block, bytes_per_block = sizes[kind]

@@ -1,52 +1,124 @@
 """Opening somebody else's model, whatever form it comes in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demiurgic_jax.data.tokenizer import Tokenizer, load_tokenizer
+import jax
+import numpy as np
+
+from demiurgic_jax.checkpoints.card import Card
+from demiurgic_jax.checkpoints.checkpoint import CheckpointFolder
+from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
-from demiurgic_jax.interop import llama_gguf, llama_safetensors
+from demiurgic_jax.interop import gguf_config, huggingface_config
+from demiurgic_jax.interop.families import Family
+from demiurgic_jax.interop.folder_tokenizer import read_folder_tokenizer
 from demiurgic_jax.interop.gguf_file import GgufFile
+from demiurgic_jax.interop.gguf_tokenizer import read_tokenizer
+from demiurgic_jax.interop.layout import Form
+from demiurgic_jax.interop.model_card import read_licence
+from demiurgic_jax.interop.output import finished_folder
+from demiurgic_jax.interop.reading import Progress, read_parameters
 from demiurgic_jax.interop.safetensors_folder import SafetensorsFolder
 from demiurgic_jax.model.config import ModelConfig
+from demiurgic_jax.model.parameters import abstract_parameters
+
+Shardings = Callable[[ModelConfig], Any]
 
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A model in our terms: `params` are float32 host arrays in the tree of `config`."""
+    """A model in our terms: `params` are arrays in the tree of `config`. `family` is its name at Hugging Face."""
 
     config: ModelConfig
     params: Any
     tokenizer: Tokenizer
     source: str
     licence: str | None
+    family: str
 
 
-def import_model(path: str | Path) -> ImportedModel:
-    """Reads a GGUF file, or a Hugging Face folder with safetensors. UserError for anything else."""
-    path = Path(path)
+def import_model(
+    path: str | Path,
+    *,
+    dtype: Any = np.float32,
+    shardings: Shardings | None = None,
+    max_context: int | None = None,
+    progress: Progress | None = None,
+) -> ImportedModel:
+    """Reads a GGUF file, or a Hugging Face folder with safetensors. UserError for anything else.
+
+    Parameters are host arrays of `dtype` (None: as they are stored), or jax.Arrays that lie as the tree
+    `shardings(config)` says; each tensor is read once, and of it no more than this process's devices hold.
+    `max_context` shortens the context, which admits models with a sliding window as long as it. `progress` is called
+    with the bytes read and in all.
+    """
+    stored, form, family, config = _described(Path(path), max_context)
+    tokenizer, licence = _tokenizer_and_licence(stored, config)
+    params = read_parameters(
+        config,
+        stored,
+        family,
+        form,
+        dtype=dtype,
+        shardings=shardings and shardings(config),
+        unneeded=_unneeded(form, config),
+        progress=progress,
+    )
+    return ImportedModel(config, params, tokenizer, str(path), licence, family.name)
+
+
+def open_config(path: str | Path, max_context: int | None = None) -> ModelConfig:
+    """The shape alone, without a tensor being read."""
+    return _described(Path(path), max_context)[3]
+
+
+def _described(path: Path, max_context: int | None) -> tuple[GgufFile | SafetensorsFolder, Form, Family, ModelConfig]:
     if path.is_file():
-        return _from_gguf(GgufFile(path))
+        file = GgufFile(path)
+        return file, "gguf", *gguf_config.read_config(file, max_context)
     if path.is_dir():
-        return _from_folder(SafetensorsFolder(path))
+        folder = SafetensorsFolder(path)
+        where = path / "config.json"
+        described = huggingface_config.read_config(folder.config, where, folder.tensor_names, max_context)
+        return folder, "huggingface", *described
     raise UserError(f"model {path} does not exist: give a .gguf file, or a Hugging Face folder with safetensors")
 
 
-def _from_gguf(file: GgufFile) -> ImportedModel:
-    config = llama_gguf.model_config(file)
-    tokenizer = llama_gguf.tokenizer(file)
-    params = llama_gguf.parameters(file, config)
-    return ImportedModel(config, params, tokenizer, str(file.path), file.get("general.license", "") or None)
-
-
-def _from_folder(folder: SafetensorsFolder) -> ImportedModel:
-    config = llama_safetensors.model_config(folder)
-    tokenizer = load_tokenizer(folder.path)
+def _tokenizer_and_licence(stored: GgufFile | SafetensorsFolder, config: ModelConfig) -> tuple[Tokenizer, str | None]:
+    if isinstance(stored, GgufFile):
+        return read_tokenizer(stored), stored.get("general.license", "") or None
+    tokenizer = read_folder_tokenizer(stored.path)
     if tokenizer.vocab_size > config.vocab_size:
         raise UserError(
-            f"{folder.path}: its tokenizer has {tokenizer.vocab_size} ids, "
+            f"{stored.path}: its tokenizer has {tokenizer.vocab_size} ids, "
             f"its config.json vocab_size={config.vocab_size}: they do not belong together"
         )
-    params = llama_safetensors.parameters(folder, config)
-    return ImportedModel(config, params, tokenizer, str(folder.path), llama_safetensors.licence(folder))
+    return tokenizer, read_licence(stored.path)
+
+
+def _unneeded(form: Form, config: ModelConfig) -> tuple[str, ...]:
+    """Ends of the names of tensors that follow from the config."""
+    if form == "gguf":
+        return (gguf_config.ROPE_FREQUENCIES,)
+    # A tied model may come with a copy; buffers of old releases.
+    return "rotary_emb.inv_freq", *(["lm_head.weight"] if config.tie_embeddings else [])
+
+
+def on_host(config: ModelConfig) -> Any:
+    """Shardings that leave every parameter in the memory of this machine, where a checkpoint is written from."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    return jax.tree.map(lambda _: sharding, abstract_parameters(config))
+
+
+def write_checkpoint(model: ImportedModel, folder: Path) -> None:
+    """Makes `folder`, a folder of checkpoints with the model as step 0: whole, or not at all.
+
+    UserError when it exists.
+    """
+    provenance = {"imported_from": Path(model.source).name, "family": model.family, "licence": model.licence}
+    with finished_folder(folder) as temporary, CheckpointFolder(temporary) as checkpoints:
+        checkpoints.save(0, model.params, model.tokenizer, Card(model.config, provenance=provenance))
+        checkpoints.wait()

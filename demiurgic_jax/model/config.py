@@ -42,6 +42,14 @@ class ModelConfig:
     qk_norm: bool = False
     qkv_bias: bool = False
     tie_embeddings: bool = False
+    # `rms` is RMSNorm, `rms_plus_one` the same with gains stored less one (Gemma), `layer` LayerNorm with its bias.
+    norm: Literal["rms", "rms_plus_one", "layer"] = "rms"
+    # `swiglu` and `geglu` gate by SiLU and by tanh-GELU (Shazeer 2020, arXiv:2002.05202); `gelu` has no gate.
+    mlp: Literal["swiglu", "geglu", "gelu"] = "swiglu"
+    # Whether the projections that qkv_bias does not speak of, attention's output and the MLP's, have biases.
+    projection_bias: bool = False
+    # What the embedding is multiplied by on its way into the first layer (not when it is the unembedding).
+    embedding_scale: float = 1.0
 
     def __post_init__(self) -> None:
         for field in ("vocab_size", "embed_dim", "num_layers", "num_heads", "num_kv_heads", "head_dim", "mlp_dim"):
@@ -54,18 +62,31 @@ class ModelConfig:
             )
         if self.head_dim % 2:
             raise UserError(f"model.head_dim={self.head_dim} is odd: rotary embeddings turn pairs of channels")
+        for field, known in (("norm", ("rms", "rms_plus_one", "layer")), ("mlp", ("swiglu", "geglu", "gelu"))):
+            if getattr(self, field) not in known:
+                raise UserError(f"model.{field}={getattr(self, field)!r} is unknown: choose one of {', '.join(known)}")
+
+    @property
+    def gated(self) -> bool:
+        """Whether the MLP has a gate beside its up projection."""
+        return self.mlp != "gelu"
 
     @property
     def num_parameters(self) -> int:
         """Trainable scalars, embeddings included (tied ones once)."""
         e, d = self.embed_dim, self.head_dim
+        norm = 2 * e if self.norm == "layer" else e
         attention = 2 * e * d * (self.num_heads + self.num_kv_heads)
         if self.qkv_bias:
             attention += d * (self.num_heads + 2 * self.num_kv_heads)
         if self.qk_norm:
             attention += 2 * d
-        layer = attention + 3 * e * self.mlp_dim + 2 * e
-        return self.num_layers * layer + self.vocab_size * e * (1 if self.tie_embeddings else 2) + e
+        wide = 2 if self.gated else 1
+        mlp = (wide + 1) * e * self.mlp_dim
+        if self.projection_bias:
+            attention, mlp = attention + e, mlp + wide * self.mlp_dim + e
+        layer = attention + mlp + 2 * norm
+        return self.num_layers * layer + self.vocab_size * e * (1 if self.tie_embeddings else 2) + norm
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""

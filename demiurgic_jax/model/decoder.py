@@ -1,8 +1,9 @@
 """The network: tokens [B, S] → hidden [B, S, E] → logits [B, S, V].
 
-A pre-norm Llama-family decoder: RMSNorm, rotary grouped-query attention, SwiGLU. It knows no mesh:
-weights and activations pass through a `Layout` with the logical names of their axes, and whoever runs
-the network on a mesh hands in what that means.
+A pre-norm decoder of the Llama family: RMSNorm, rotary grouped-query attention, SwiGLU, and what other families have
+in their place (`ModelConfig.norm`, `mlp`, `projection_bias`, `embedding_scale`). It knows no mesh: weights and
+activations pass through a `Layout` with the logical names of their axes, and whoever runs the network on a mesh hands
+in what that means.
 
 Shape suffixes: B batch, S sequence, T cache length, H heads, K kv heads, D head dim, E embed, F mlp,
 V vocab, L layers.
@@ -81,6 +82,24 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
     return jnp.einsum("...e,e->...e", normed, scale.astype(jnp.float32)).astype(x.dtype)
 
 
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float) -> jax.Array:
+    """(x - mean(x)) / std(x) · scale + bias over the last axis, computed in float32 (Ba et al. 2016)."""
+    x32 = x.astype(jnp.float32)
+    centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+    normed = centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + eps)
+    return (normed * scale.astype(jnp.float32) + bias.astype(jnp.float32)).astype(x.dtype)
+
+
+def normalized(config: ModelConfig, x: jax.Array, weights: Mapping[str, jax.Array], name: str) -> jax.Array:
+    """x through the norm `name` of the config's kind, over the last axis."""
+    scale = weights[name]
+    if config.norm == "layer":
+        return layer_norm(x, scale, weights[f"{name}_bias"], config.norm_eps)
+    if config.norm == "rms_plus_one":
+        scale = 1 + scale.astype(jnp.float32)
+    return rms_norm(x, scale, config.norm_eps)
+
+
 @jax.custom_vjp
 def alone_in_backward(x: Any) -> Any:
     """x itself, an array or a tree of them; the gradients that come back are all finished before one is used.
@@ -136,6 +155,8 @@ class Decoder(nn.Module):
         embedding_VE = self.layout.gather(self.weights["embedding"].astype(self.compute_dtype), ("vocab", "channels"))
         rows_BS = self.layout.vocabulary_rows(tokens_BS, c.vocab_size)
         x_BSE = self.layout.constrain(embed(embedding_VE, rows_BS), ("batch", "sequence", "act_embed"))
+        if c.embedding_scale != 1:
+            x_BSE = x_BSE * jnp.asarray(c.embedding_scale, x_BSE.dtype)
         if segment_ids_BS is None:
             segment_ids_BS = jnp.zeros_like(tokens_BS)
         tables = rotary_tables(c, positions_BS)
@@ -158,7 +179,7 @@ class Decoder(nn.Module):
         for run, indices, part in zip((layer, last), (range(first), range(first, c.num_layers)), parts, strict=True):
             if indices:
                 x_BSE, cache = self.layers(run, indices, part, x_BSE, cache)
-        return rms_norm(x_BSE, self.weights["final_norm"], c.norm_eps), cache
+        return normalized(c, x_BSE, self.weights, "final_norm"), cache
 
     def layers(
         self,
@@ -200,7 +221,7 @@ class Decoder(nn.Module):
         residual_axes = ("batch", "sequence", "act_embed")
         head_axes = ("batch", "sequence", "act_heads", "head_dim")
 
-        h_BSE = rms_norm(x_BSE, weights["attention_norm"], c.norm_eps)
+        h_BSE = normalized(c, x_BSE, weights, "attention_norm")
         # Finished before they are rotated: a TPU's matmul with the rotation fused into it takes twice as long.
         q_BSHD = jax.lax.optimization_barrier(self.project("bse,ehd->bshd", h_BSE, w["wq"]))
         k_BSKD = jax.lax.optimization_barrier(self.project("bse,ekd->bskd", h_BSE, w["wk"]))
@@ -225,13 +246,24 @@ class Decoder(nn.Module):
             k_BTKD, v_BTKD = (x[index].astype(self.compute_dtype) for x in cache)
             mixed_BSHD = cached_attention(q_BSHD, k_BTKD, v_BTKD, positions_BS)
         x_BSE = x_BSE + checkpoint_name(self.project("bshd,hde->bse", mixed_BSHD, w["wo"]), "attention_output")
+        if c.projection_bias:
+            x_BSE = x_BSE + w["bo"]
         x_BSE = self.layout.constrain(x_BSE, residual_axes)
 
-        h_BSE = rms_norm(x_BSE, weights["mlp_norm"], c.norm_eps)
-        gate_BSF = checkpoint_name(alone_in_backward(self.project("bse,ef->bsf", h_BSE, w["w_gate"])), "gate")
+        h_BSE = normalized(c, x_BSE, weights, "mlp_norm")
+        if c.gated:
+            gate_BSF = checkpoint_name(alone_in_backward(self.project("bse,ef->bsf", h_BSE, w["w_gate"])), "gate")
         up_BSF = checkpoint_name(alone_in_backward(self.project("bse,ef->bsf", h_BSE, w["w_up"])), "up")
-        h_BSF = self.layout.constrain(jax.nn.silu(gate_BSF) * up_BSF, ("batch", "sequence", "act_mlp"))
-        x_BSE = x_BSE + self.project("bsf,fe->bse", h_BSF, w["w_down"])
+        if c.projection_bias:
+            up_BSF = up_BSF + w["b_up"]
+            gate_BSF = gate_BSF + w["b_gate"] if c.gated else None
+        activation = jax.nn.silu if c.mlp == "swiglu" else jax.nn.gelu
+        h_BSF = activation(gate_BSF) * up_BSF if c.gated else activation(up_BSF)
+        x_BSE = x_BSE + self.project(
+            "bsf,fe->bse", self.layout.constrain(h_BSF, ("batch", "sequence", "act_mlp")), w["w_down"]
+        )
+        if c.projection_bias:
+            x_BSE = x_BSE + w["b_down"]
         return self.layout.constrain(x_BSE, residual_axes), cache
 
     def unembed(self, hidden: jax.Array) -> jax.Array:

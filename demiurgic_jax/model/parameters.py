@@ -36,6 +36,10 @@ _ones = jax.nn.initializers.ones
 _zeros = jax.nn.initializers.zeros
 
 
+def _gain(config: ModelConfig) -> ParameterSpec:
+    return ParameterSpec((config.embed_dim,), ("norm",), _zeros if config.norm == "rms_plus_one" else _ones)
+
+
 def layer_specs(config: ModelConfig) -> dict[str, ParameterSpec]:
     """The parameters of one layer.
 
@@ -45,17 +49,25 @@ def layer_specs(config: ModelConfig) -> dict[str, ParameterSpec]:
     c = config
     e, h, k, d, f = c.embed_dim, c.num_heads, c.num_kv_heads, c.head_dim, c.mlp_dim
     residual = (2 * c.num_layers) ** -0.5
+    gain, wide = _gain(c), ParameterSpec((e, f), ("embed", "mlp"), _normal(e))
     layer: dict[str, ParameterSpec] = {
-        "attention_norm": ParameterSpec((e,), ("norm",), _ones),
+        "attention_norm": gain,
         "wq": ParameterSpec((e, h, d), ("embed", "heads", "head_dim"), _normal(e)),
         "wk": ParameterSpec((e, k, d), ("embed", "kv_heads", "head_dim"), _normal(e)),
         "wv": ParameterSpec((e, k, d), ("embed", "kv_heads", "head_dim"), _normal(e)),
         "wo": ParameterSpec((h, d, e), ("heads", "head_dim", "embed"), _normal(h * d, residual)),
-        "mlp_norm": ParameterSpec((e,), ("norm",), _ones),
-        "w_gate": ParameterSpec((e, f), ("embed", "mlp"), _normal(e)),
-        "w_up": ParameterSpec((e, f), ("embed", "mlp"), _normal(e)),
+        "mlp_norm": gain,
+        **({"w_gate": wide} if c.gated else {}),
+        "w_up": wide,
         "w_down": ParameterSpec((f, e), ("mlp", "embed"), _normal(f, residual)),
     }
+    if c.norm == "layer":
+        layer["attention_norm_bias"] = layer["mlp_norm_bias"] = ParameterSpec((e,), ("norm",), _zeros)
+    if c.projection_bias:
+        layer["bo"] = layer["b_down"] = ParameterSpec((e,), ("norm",), _zeros)
+        layer["b_up"] = ParameterSpec((f,), ("mlp",), _zeros)
+        if c.gated:
+            layer["b_gate"] = layer["b_up"]
     if c.qkv_bias:
         layer["bq"] = ParameterSpec((h, d), ("heads", "head_dim"), _zeros)
         layer["bk"] = ParameterSpec((k, d), ("kv_heads", "head_dim"), _zeros)
@@ -76,8 +88,10 @@ def parameter_specs(config: ModelConfig) -> dict[str, Any]:
             name: ParameterSpec((c.num_layers, *spec.shape), ("layers", *spec.axes), spec.initializer)
             for name, spec in layer_specs(c).items()
         },
-        "final_norm": ParameterSpec((e,), ("norm",), _ones),
+        "final_norm": _gain(c),
     }
+    if c.norm == "layer":
+        specs["final_norm_bias"] = ParameterSpec((e,), ("norm",), _zeros)
     if not c.tie_embeddings:
         specs["unembedding"] = ParameterSpec((c.vocab_size, e), ("vocab", "channels"), _normal(e))
     return specs

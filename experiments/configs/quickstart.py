@@ -78,7 +78,16 @@ def get_config() -> ConfigDict:
             "sources": (),  # more text, a set each: ({"name": "mine", "path": "mine/*.jsonl"},); see docs/data.md
         }
     )
-    config.init = ConfigDict({"kind": "teacher", "layers": 24, "size": "tiny", "checkpoint": "", "ladder": ""})
+    config.init = ConfigDict(
+        {
+            "kind": "teacher",
+            "teacher": "",  # an open model that the student begins as, where that is not the teacher that is asked
+            "layers": 24,  # of the teacher's; 0: all of them
+            "size": "tiny",
+            "checkpoint": "",
+            "ladder": "",
+        }
+    )
     config.train = ConfigDict(
         {
             "steps": 88,

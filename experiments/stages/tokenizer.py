@@ -11,7 +11,7 @@ from demiurgic_jax.errors import UserError
 from experiments.progress import StageProgress
 from experiments.stages.cache import cache_folder
 from experiments.stages.stage import Run, Stage
-from experiments.teacher import local_teacher
+from experiments.teacher import initial_teacher
 
 KINDS = ("teacher", "sentencepiece")
 
@@ -24,7 +24,10 @@ def run_tokenizer(run: Run) -> Tokenizer:
 def _inputs(run: Run) -> Mapping[str, Any]:
     if run.config.tokenizer.kind not in KINDS:
         raise UserError(f"config.tokenizer.kind={run.config.tokenizer.kind!r} is unknown: choose {' or '.join(KINDS)}")
-    return {"tokenizer": run.config.tokenizer.to_dict(), "teacher": run.config.teacher.path}
+    return {
+        "tokenizer": run.config.tokenizer.to_dict(),
+        "teacher": run.config.init.teacher or run.config.teacher.path,
+    }
 
 
 def _texts(run: Run) -> Iterator[str]:
@@ -41,7 +44,8 @@ def _texts(run: Run) -> Iterator[str]:
 
 def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
     if run.config.tokenizer.kind == "teacher":
-        tokenizer = local_teacher(run, cache_folder(), progress).tokenizer
+        # A student that begins as another open model speaks with that one's.
+        tokenizer = initial_teacher(run, cache_folder(), progress).tokenizer
     else:
         progress.doing("training a SentencePiece tokenizer")
         tokenizer = train_sentencepiece(_texts(run), run.config.tokenizer.vocab_size)

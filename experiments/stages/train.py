@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
 
-from demiurgic_jax.checkpoints.checkpoint import open_model
+from demiurgic_jax.checkpoints.checkpoint import open_card, open_model
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.interop.pruning import evenly_spaced, keep_layers
 from demiurgic_jax.model.config import ModelConfig, named_config
@@ -25,10 +26,9 @@ from experiments.stages.cache import cache_folder
 from experiments.stages.shards import mixture, outside_fingerprints, shard_set
 from experiments.stages.stage import Run, Stage
 from experiments.stages.tokenizer import run_tokenizer
-from experiments.teacher import local_teacher
+from experiments.teacher import begins_as, initial_teacher
 from experiments.training_phases import phase_configs
 
-INITS = ("teacher", "checkpoint", "random")
 # Fields of config.train that may change between the first step and the last: they say how a run is laid out, watched
 # and kept, not what is learnt. Another mesh rounds otherwise.
 OPERATIONAL = (
@@ -39,9 +39,8 @@ OPERATIONAL = (
 
 
 def _check(run: Run) -> None:
-    if run.config.init.kind not in INITS:
-        raise UserError(f"config.init.kind={run.config.init.kind!r} is unknown: choose one of {', '.join(INITS)}")
-    if run.config.init.ladder and run.config.init.kind != "random":
+    kind = begins_as(run)
+    if run.config.init.ladder and kind != "random":
         raise UserError("config.init.ladder carries figures to another config.init.size: it needs init.kind=random")
     for phase in phase_configs(run.config):
         make_optimizer(phase.train.optimizer, phase.train.steps)
@@ -49,13 +48,15 @@ def _check(run: Run) -> None:
 
 
 def _inputs(run: Run) -> Mapping[str, Any]:
+    kind = begins_as(run)
     phases = phase_configs(run.config)
     return {
         "train": _lasting(run.config.train.to_dict()),
         "phases": [_lasting(overrides) for overrides in run.config.phases],
         "outside_shards": [outside_fingerprints(run, phase.train.mixture) for phase in phases],
-        "init": run.config.init.to_dict(),
-        "teacher": run.config.teacher.path if run.config.init.kind == "teacher" else None,
+        # Without a teacher of its own, as runs have it that were begun before there could be one.
+        "init": {name: value for name, value in run.config.init.to_dict().items() if name != "teacher" or value},
+        "teacher": run.config.teacher.path if kind == "teacher" else None,
     }
 
 
@@ -65,17 +66,19 @@ def _lasting(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def initial_model(run: Run, progress: StageProgress, vocab_size: int) -> tuple[ModelConfig, Any]:
     """The student before its first step, and a function that makes its parameters."""
-    init = run.config.init
-    if init.kind == "teacher":
-        teacher = local_teacher(run, cache_folder(), progress)
-        if not 1 <= init.layers <= teacher.config.num_layers:
+    init, kind = run.config.init, begins_as(run)
+    if kind == "teacher":
+        teacher = initial_teacher(run, cache_folder(), progress)
+        layers = init.layers or teacher.config.num_layers
+        if not 1 <= layers <= teacher.config.num_layers:
             raise UserError(
-                f"config.init.layers={init.layers}: the teacher has {teacher.config.num_layers} layers to keep from"
+                f"config.init.layers={init.layers}: the teacher has {teacher.config.num_layers} layers to keep from "
+                "(0: all of them)"
             )
-        kept = evenly_spaced(teacher.config.num_layers, init.layers)
+        kept = evenly_spaced(teacher.config.num_layers, layers)
         config, params = keep_layers(teacher.params, teacher.config, kept)
         return config, lambda: params
-    if init.kind == "checkpoint":
+    if kind == "checkpoint":
         opened = open_model(init.checkpoint)
         return opened.config, lambda: opened.params
     # Rounded up so that a vocabulary of any size divides over a mesh.
@@ -86,6 +89,19 @@ def initial_model(run: Run, progress: StageProgress, vocab_size: int) -> tuple[M
         max_context=max(named.max_context, run.config.train.context),
     )
     return config, lambda: init_params(Decoder(config), jax.random.key(run.config.train.seed))
+
+
+def origin(run: Run, progress: StageProgress) -> dict[str, Any]:
+    """What a checkpoint's card says of the weights that training began with; exports carry the licence on."""
+    kind = begins_as(run)
+    if kind == "teacher":
+        teacher = initial_teacher(run, cache_folder(), progress)
+        return {"init": kind, "base_model": Path(teacher.source).name, "licence": teacher.licence}
+    if kind == "checkpoint":
+        provenance = open_card(run.config.init.checkpoint).provenance
+        base = provenance.get("base_model") or provenance.get("imported_from")
+        return {"init": kind, "base_model": base, "licence": provenance.get("licence")}
+    return {"init": kind}
 
 
 def priced(config: TrainConfig) -> TrainConfig:
@@ -119,7 +135,7 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
         {"heldout": shard_set(run, "heldout")},
         folder=folder,
         initial_params=initial_params,
-        provenance={"experiment": run.name, "teacher": run.config.teacher.model, "init": run.config.init.kind},
+        provenance={"experiment": run.name, "teacher": run.config.teacher.model, **origin(run, progress)},
         on_step=show,
         profile=run.profile,
         warn=progress.say,

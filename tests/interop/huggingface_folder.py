@@ -74,8 +74,8 @@ def write_folder(folder: Path, config: dict[str, Any], tensors: dict[str, np.nda
 
 
 def write_tokenizer(folder: Path) -> None:
-    """Byte-level, 256 bytes and one marker."""
-    vocab = {character: byte for byte, character in enumerate(_byte_alphabet())}
+    """Byte-level: 256 bytes, one marker, one piece of two bytes."""
+    vocab = {character: byte for byte, character in enumerate(_byte_alphabet())} | {"ab": 257}
     definition = {
         "version": "1.0",
         "added_tokens": [
@@ -84,7 +84,7 @@ def write_tokenizer(folder: Path) -> None:
         ],
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": {"type": "BPE", "vocab": vocab, "merges": []},
+        "model": {"type": "BPE", "vocab": vocab, "merges": [["a", "b"]]},
     }
     (folder / "tokenizer.json").write_text(json.dumps(definition))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>"}))

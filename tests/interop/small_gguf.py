@@ -1,5 +1,6 @@
 """A Llama of a few thousand parameters as a GGUF file, written by the `gguf` library."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -30,8 +31,13 @@ def interleaved(matrix_OI: np.ndarray, heads: int) -> np.ndarray:
     return np.concatenate([head[order] for head in np.split(matrix_OI, heads)])
 
 
-def write_small_gguf(path: Path, params: dict, kinds: dict[str, gguf.GGMLQuantizationType]) -> None:
-    """Writes `params`, a tree of CONFIG, with the block format `kinds` names for some parameters."""
+def write_small_gguf(
+    path: Path,
+    params: dict,
+    kinds: dict[str, gguf.GGMLQuantizationType],
+    more: Callable[[gguf.GGUFWriter], None] = lambda writer: None,
+) -> None:
+    """Writes `params`, a tree of CONFIG, with the block format `kinds` names for some parameters; `more` adds to it."""
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_block_count(CONFIG.num_layers)
     writer.add_context_length(CONFIG.max_context)
@@ -60,6 +66,7 @@ def write_small_gguf(path: Path, params: dict, kinds: dict[str, gguf.GGMLQuantiz
             if ours in ("wq", "wk"):
                 stored = interleaved(stored, value.shape[1])
             add(f"blk.{index}.{theirs}.weight", stored, kinds.get(ours))
+    more(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -94,7 +94,7 @@ def test_rotary_fields_of_old_and_new_configs_are_read(fields, theta, scaling, t
         ({"num_hidden_layers": 1}, "'model.layers.1.input_layernorm.weight', which has no place"),
         ({"intermediate_size": 64}, "mlp.gate_proj.weight' of shape (48, 32), its metadata wants (64, 32)"),
         ({"model_type": "qwen2"}, "self_attn.q_proj.bias'"),
-        ({"vocab_size": 200}, "tokenizer has 257 ids"),
+        ({"vocab_size": 200}, "tokenizer has 258 ids"),
     ],
 )
 def test_what_the_decoder_does_not_express_is_named(fields, said, tmp_path):

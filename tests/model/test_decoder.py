@@ -17,6 +17,8 @@ VARIANTS = {
     "tied": replace(BASE, tie_embeddings=True),
     "qk_norm": replace(BASE, qk_norm=True),
     "qkv_bias": replace(BASE, qkv_bias=True),
+    "gemma": replace(BASE, norm="rms_plus_one", mlp="geglu", embedding_scale=32**0.5, tie_embeddings=True),
+    "starcoder2": replace(BASE, norm="layer", mlp="gelu", qkv_bias=True, projection_bias=True),
     "llama3_rope": replace(BASE, rope_scaling=RopeScaling("llama3", 4.0, 16)),
 }
 

@@ -26,6 +26,15 @@ def test_number_of_parameters_is_the_real_count(qk_norm, qkv_bias, tied):
     )
 
 
+@pytest.mark.parametrize("norm", ["rms", "rms_plus_one", "layer"])
+@pytest.mark.parametrize("mlp", ["swiglu", "geglu", "gelu"])
+@pytest.mark.parametrize("biased", [False, True])
+def test_number_of_parameters_is_the_real_count_of_other_families_too(norm, mlp, biased):
+    config = replace(BASE, norm=norm, mlp=mlp, projection_bias=biased)
+    params = init_params(Decoder(config), jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == config.num_parameters
+
+
 @pytest.mark.parametrize(("name", "billions"), [("1b", 1.1), ("7b", 6.7), ("13b", 13.0), ("34b", 33.7), ("70b", 69.0)])
 def test_named_sizes_are_as_large_as_their_names(name, billions):
     assert named_config(name).num_parameters / 1e9 == pytest.approx(billions, rel=0.02)
@@ -68,6 +77,8 @@ def test_config_survives_json(name):
         ({"num_kv_heads": 3}, "model.num_heads=8 is no multiple of model.num_kv_heads=3"),
         ({"head_dim": 7}, "model.head_dim=7 is odd"),
         ({"num_layers": 0}, "model.num_layers is 0"),
+        ({"norm": "batch"}, "model.norm='batch' is unknown: choose one of rms, rms_plus_one, layer"),
+        ({"mlp": "relu"}, "model.mlp='relu' is unknown"),
     ],
 )
 def test_impossible_shapes_are_refused_by_field(fields, said):

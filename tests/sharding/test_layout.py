@@ -97,6 +97,26 @@ def test_loss_and_gradients_are_those_of_one_device(name, params, batch, alone):
     jax.tree_util.tree_map_with_path(close, gradients, alone[0])
 
 
+OTHER_FAMILIES = {
+    "gemma": replace(MODEL, qk_norm=False, qkv_bias=False, norm="rms_plus_one", mlp="geglu", embedding_scale=32**0.5),
+    "starcoder2": replace(MODEL, qk_norm=False, norm="layer", mlp="gelu", projection_bias=True),
+}
+
+
+@pytest.mark.parametrize("family", OTHER_FAMILIES)
+def test_what_other_families_have_instead_is_laid_out_too(family, batch):
+    model = OTHER_FAMILIES[family]
+    fresh = init_params(Decoder(model), jax.random.key(0))
+    loud = jax.tree.map(lambda x: np.asarray(x + 0.1 * jax.random.normal(jax.random.key(1), x.shape)), fresh)
+    step, placed = compiled(ALONE, loud, model=model)
+    expected, alone = jax.device_get(step(placed, batch))
+    step, placed = compiled(MESHES["fsdp × context × tensor"], loud, model=model)
+    gradients, sums = jax.device_get(step(placed, batch))
+    np.testing.assert_allclose(sums.loss, alone.loss, rtol=1e-5)
+    largest = max(np.abs(x).max() for x in jax.tree.leaves(expected))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * largest), gradients, expected)
+
+
 def test_two_slices_give_the_gradients_of_one_device_and_sum_between_them_once(params, batch, alone):
     devices = two_slices()
     grid = device_grid(MeshShape(data=2), devices)

@@ -1,0 +1,166 @@
+"""Reads a network out of somebody else's tensors, one after the other, straight to where it is to lie."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from demiurgic_jax.errors import UserError
+from demiurgic_jax.interop.families import Family
+from demiurgic_jax.interop.layout import Form, Index, Place, aligned_empty, bounded, fill_from_stored, places, whole
+from demiurgic_jax.model.config import ModelConfig
+
+Progress = Callable[[int, int], None]
+
+
+class StoredTensors(Protocol):
+    """A file or folder of named tensors, memory-mapped."""
+
+    path: Path
+
+    @property
+    def tensor_names(self) -> list[str]: ...
+
+    def tensor_shape(self, name: str) -> tuple[int, ...]: ...
+
+    def tensor_dtype(self, name: str) -> np.dtype:
+        """Of what `tensor` gives. UserError for numbers that are no floats."""
+        ...
+
+    def tensor(self, name: str) -> np.ndarray:
+        """A view of the file where it can be: let it go soon, its pages count as memory of this process."""
+        ...
+
+
+def read_parameters(
+    config: ModelConfig,
+    stored: StoredTensors,
+    family: Family,
+    form: Form,
+    *,
+    dtype: Any = np.float32,
+    shardings: Any = None,
+    unneeded: tuple[str, ...] = (),
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The parameters of `config`, read tensor by tensor.
+
+    With `shardings`, a tree like the parameters', they are jax.Arrays that lie so, and each process reads no more than
+    its devices hold; else host arrays. `dtype` None: each as it is stored, float32 where it is quantised. `progress` is
+    called with the bytes done and in all. UserError names the first tensor that is missing, of another shape, or has no
+    place in this network (unless its name ends in one of `unneeded`).
+    """
+    found = places(config, family, form)
+    _require_tensors(config, stored, found, unneeded)
+    total = sum(_bytes(stored, place) for place in found)
+    params: dict[str, Any] = {"layers": {}}
+    done = 0
+    # The largest first: while a part is on its way from host to device it is there twice.
+    for place in sorted(found, key=lambda place: -np.prod(place.shape, dtype=np.int64)):
+
+        def advance(size: int) -> None:
+            nonlocal done
+            done += size
+            if progress is not None:
+                progress(done, total)
+
+        taken = _dtype(stored, place) if dtype is None else np.dtype(dtype)
+        read = partial(_read, stored, place, taken, _pairs(family, form, place), _adds(form, place), advance)
+        *above, last = place.path
+        node, sharding = params, shardings
+        for name in above:
+            node, sharding = node[name], sharding and sharding[name]
+        if sharding is None:
+            node[last] = read(whole(place.shape))
+        else:
+            node[last] = jax.make_array_from_callback(place.shape, sharding[last], _once(read, place.shape))
+    return params
+
+
+def _once(read: Callable[[Index], np.ndarray], shape: tuple[int, ...]) -> Callable[[Any], np.ndarray]:
+    """`read`, where several devices hold the same part of one parameter."""
+    parts: dict[tuple[tuple[int, int], ...], np.ndarray] = {}
+
+    def part(index: Index) -> np.ndarray:
+        key = tuple((along.start, along.stop) for along in bounded(index, shape))
+        if key not in parts:
+            parts[key] = read(index)
+        return parts[key]
+
+    return part
+
+
+def _read(
+    stored: StoredTensors,
+    place: Place,
+    dtype: np.dtype,
+    pairs: bool,
+    adds: float,
+    advance: Callable[[int], None],
+    index: Index,
+) -> np.ndarray:
+    index = bounded(index, place.shape)
+    out = aligned_empty(tuple(part.stop - part.start for part in index), dtype)
+    layers = range(index[0].start, index[0].stop) if place.stacked else range(1)
+    for row, layer in enumerate(layers):
+        tensor = stored.tensor(place.names[layer])
+        part, inside = (out[row], index[1:]) if place.stacked else (out, index)
+        fill_from_stored(part, tensor, place, inside, pairs, adds)
+        advance(tensor.nbytes)
+    return out
+
+
+def _pairs(family: Family, form: Form, place: Place) -> bool:
+    return form == "gguf" and family.rotary_pairs and place.row.rotary
+
+
+def _adds(form: Form, place: Place) -> float:
+    return place.row.gguf_adds if form == "gguf" else 0.0
+
+
+def _dtype(stored: StoredTensors, place: Place) -> np.dtype:
+    """What holds the numbers of all its layers."""
+    kinds = {stored.tensor_dtype(name) for name in place.names}
+    return kinds.pop() if len(kinds) == 1 else np.dtype(np.float32)
+
+
+def _bytes(stored: StoredTensors, place: Place) -> int:
+    return sum(
+        int(np.prod(place.stored_shape, dtype=np.int64)) * stored.tensor_dtype(name).itemsize for name in place.names
+    )
+
+
+def _require_tensors(config: ModelConfig, stored: StoredTensors, found: list[Place], unneeded: tuple[str, ...]) -> None:
+    present, used = set(stored.tensor_names), set()
+    # Layer by layer, so that an absurd number of layers ends at the first one missing.
+    for layer in range(config.num_layers):
+        for place in found:
+            if layer and not place.stacked:
+                continue
+            name = place.names[layer]
+            if name not in present:
+                raise UserError(
+                    f"{stored.path} has no tensor {name!r}: it is not a complete model{_like(name, present)}"
+                )
+            if (shape := stored.tensor_shape(name)) != place.stored_shape:
+                raise UserError(
+                    f"{stored.path} has tensor {name!r} of shape {shape}, its metadata wants {place.stored_shape}: "
+                    "weights and metadata do not belong together"
+                )
+            stored.tensor_dtype(name)
+            used.add(name)
+    if extra := sorted(name for name in present - used if not name.endswith(unneeded)):
+        raise UserError(
+            f"{stored.path} has tensor {extra[0]!r}, which has no place in a network of its metadata's shape: "
+            "this variant cannot be imported"
+        )
+
+
+def _like(name: str, present: set[str]) -> str:
+    """Where a tensor of nearly that name is there, which one."""
+    tail = name.removeprefix("model.")
+    near = next((other for other in sorted(present) if other.endswith(tail) or name.endswith(other)), None)
+    return f" (there is {near!r}: is it misnamed?)" if near else ""

@@ -1,0 +1,103 @@
+"""SmolLM2-135M out again: the same logits in `transformers`, the same greedy text in llama.cpp."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from demiurgic_jax.checkpoints.checkpoint import open_stored
+from demiurgic_jax.interop.gguf_export import export_gguf
+from demiurgic_jax.interop.huggingface_export import export_huggingface
+from demiurgic_jax.interop.imported import write_checkpoint
+from demiurgic_jax.interop.model_card import CardFacts
+from demiurgic_jax.model.decoder import Decoder, init_cache
+
+PROMPT, ANSWER = 32, 32
+FACTS = CardFacts("SmolLM2-135M-Instruct", "apache-2.0")
+PROMPTS = (
+    "def fibonacci(n):",
+    "The capital of France is",
+    "import os\nimport sys\n\ndef main():",
+    "class Stack:\n    def __init__(self):",
+    "Once upon a time",
+    "for i in range(10):\n    print(",
+    "# Sort a list of numbers\ndef sort(",
+    "SELECT name FROM users WHERE",
+    "The quick brown fox",
+    'def is_prime(n):\n    """Return whether n is prime."""\n',
+)
+
+
+@pytest.fixture(scope="module")
+def source(smollm2, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("smollm2") / "ours"
+    write_checkpoint(smollm2, folder)
+    return open_stored(folder)
+
+
+@pytest.fixture(scope="module")
+def answers(smollm2):
+    """Our own greedy answers, all prompts at once."""
+    decoder, params = Decoder(smollm2.config), jax.tree.map(jnp.asarray, smollm2.params)
+
+    @jax.jit
+    def step(tokens, positions, cache, last):
+        hidden, cache = decoder.apply({"params": params}, tokens, positions, cache=cache)
+        picked = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+        return decoder.apply({"params": params}, picked, method="unembed").argmax(-1), cache
+
+    ids = [smollm2.tokenizer.encode(prompt) for prompt in PROMPTS]
+    lengths = np.array([len(each) for each in ids])
+    tokens = np.stack([np.pad(each, (0, PROMPT - len(each))) for each in ids])
+    positions = np.broadcast_to(np.arange(PROMPT), tokens.shape)
+    # Padding is written past the cache, where it is dropped.
+    positions = np.where(positions < lengths[:, None], positions, PROMPT + ANSWER)
+    cache = init_cache(smollm2.config, len(ids), PROMPT + ANSWER)
+    token, cache = step(tokens, positions, cache, lengths - 1)
+    made = [np.asarray(token)]
+    for index in range(ANSWER - 1):
+        token, cache = step(np.asarray(token)[:, None], (lengths + index)[:, None], cache, np.zeros_like(lengths))
+        made.append(np.asarray(token))
+    eos = smollm2.tokenizer.special.eos
+    return ids, [until(eos, row.tolist()) for row in np.stack(made, axis=1)]
+
+
+def until(eos, ids):
+    return ids[: ids.index(eos)] if eos in ids else ids
+
+
+@pytest.mark.slow
+def test_transformers_gives_its_logits_and_its_text(smollm2, source, answers, tmp_path):
+    torch = pytest.importorskip("torch", reason="transformers needs it to run a model")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    export_huggingface(source, tmp_path / "out", FACTS)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    for prompt, ids, wanted in zip(PROMPTS, *answers, strict=True):
+        assert tokenizer(prompt).input_ids == ids
+        found = theirs.generate(torch.tensor([ids]), max_new_tokens=ANSWER, do_sample=False)[0, len(ids) :]
+        assert until(smollm2.tokenizer.special.eos, found.tolist()) == wanted
+    ids = np.array([smollm2.tokenizer.encode("def add(a, b):\n    return a + b\n" * 4)])
+    hidden, _ = Decoder(smollm2.config).apply({"params": smollm2.params}, ids, np.arange(ids.shape[1])[None])
+    logits = Decoder(smollm2.config).apply({"params": smollm2.params}, hidden, method="unembed")
+    with torch.no_grad():
+        expected = theirs(torch.tensor(ids)).logits.numpy()
+    np.testing.assert_allclose(logits, expected, atol=2e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["float32", "q8_0"])
+def test_llama_cpp_gives_its_text(kind, smollm2, source, answers, tmp_path):
+    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    export_gguf(source, tmp_path / "out.gguf", FACTS, kind=kind)
+    llama = llama_cpp.Llama(str(tmp_path / "out.gguf"), n_ctx=128, n_threads=1, verbose=False)
+    same = 0
+    for prompt, ids, wanted in zip(PROMPTS, *answers, strict=True):
+        assert llama.tokenize(prompt.encode(), add_bos=False, special=False) == ids
+        llama.reset()
+        made = llama.generate(ids, temp=0.0, repeat_penalty=1.0)
+        found = [token for token, _ in zip(made, range(ANSWER), strict=False)]
+        same += until(smollm2.tokenizer.special.eos, found) == wanted
+    print(f"{kind}: {same} of {len(PROMPTS)} answers are the same")
+    # Eight bits round: where two tokens are as likely, another one may win.
+    assert same == len(PROMPTS) if kind == "float32" else same >= len(PROMPTS) // 2
