@@ -38,6 +38,7 @@ def run_with(tmp_path, *overrides, config="1b_distill"):
 
 
 def begin(run):
+    TRAIN.check(run)
     TRAIN.inputs(run)
     initial_model(run, PROGRESS, CONFIG.vocab_size)
 
