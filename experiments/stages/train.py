@@ -13,18 +13,20 @@ from demiurgic_jax.interop.pruning import evenly_spaced, keep_layers
 from demiurgic_jax.model.config import ModelConfig, named_config
 from demiurgic_jax.model.decoder import Decoder, init_params
 from demiurgic_jax.model.parameters import abstract_parameters
+from demiurgic_jax.planning.online_teacher import require_teacher_fits
 from demiurgic_jax.planning.prices import price_of
 from demiurgic_jax.sharding.chips import chip_of
 from demiurgic_jax.training.config import TrainConfig
 from demiurgic_jax.training.meter import progress_line
 from demiurgic_jax.training.metrics import parameter_overview, read_metrics
+from demiurgic_jax.training.online_teacher import TeacherModel
 from demiurgic_jax.training.phases import PhasePlan, train_in_phases
 from experiments.progress import StageProgress
 from experiments.stages.cache import cache_folder
 from experiments.stages.shards import mixture, outside_fingerprints, shard_set
 from experiments.stages.stage import Run, Stage
 from experiments.stages.tokenizer import run_tokenizer
-from experiments.teacher import local_teacher
+from experiments.teacher import has_local_teacher, local_teacher
 from experiments.training_phases import phase_configs
 
 INITS = ("teacher", "checkpoint", "random")
@@ -43,12 +45,15 @@ def _inputs(run: Run) -> Mapping[str, Any]:
     phases = phase_configs(run.config)
     if run.config.init.ladder and run.config.init.kind != "random":
         raise UserError("config.init.ladder carries figures to another config.init.size: it needs init.kind=random")
+    online = any(phase.train.teacher.online for phase in phases)
+    if online and not has_local_teacher(run):
+        raise UserError("config.train.teacher.online needs the teacher's weights: set config.teacher.path")
     return {
         "train": _lasting(run.config.train.to_dict()),
         "phases": [_lasting(overrides) for overrides in run.config.phases],
         "outside_shards": [outside_fingerprints(run, phase.train.mixture) for phase in phases],
         "init": run.config.init.to_dict(),
-        "teacher": run.config.teacher.path if run.config.init.kind == "teacher" else None,
+        "teacher": run.config.teacher.path if run.config.init.kind == "teacher" or online else None,
     }
 
 
@@ -105,6 +110,13 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
             note = f"{phases[int(metrics['phase']) - 1].name}: {note}"
         progress(step, total, "steps", note)
 
+    def open_teacher() -> TeacherModel:
+        teacher = local_teacher(run, cache_folder(), progress)
+        return TeacherModel(teacher.config, teacher.params, teacher.tokenizer)
+
+    for phase in phases:
+        if phase.train.teacher.online:
+            require_teacher_fits(phase.train, model, local_teacher(run, cache_folder(), progress).config)
     train_in_phases(
         [PhasePlan(phase.name, priced(phase.train), mixture(run, phase.train.mixture)) for phase in phases],
         model,
@@ -116,6 +128,7 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
         on_step=show,
         profile=run.profile,
         warn=progress.say,
+        open_teacher=open_teacher,
     )
     if jax.process_index() > 0:
         return {}
