@@ -239,15 +239,7 @@ class Scorer:
         """Each batch with its scores. One is always being computed while the host looks at the one before."""
         waiting = None
         for batch in _batches(lengths, self.config):
-            size = _row_size(max(piece.stop - piece.start for piece in batch), self.config.row_length)
-            tokens = np.zeros((self.config.rows_per_batch(size), size), np.int32)
-            targets = np.zeros_like(tokens)
-            for row, piece in enumerate(batch):
-                document = documents[piece.document]
-                tokens[row, : piece.stop - piece.start] = document[piece.start : piece.stop]
-                following = document[piece.start + 1 : piece.stop + 1]
-                targets[row, : len(following)] = following
-            arguments: list[Any] = [tokens, targets]
+            arguments: list[Any] = list(_filled(documents, batch, self.config))
             if self.config.mesh is not None:
                 arguments = [put_array(x, batch_sharding(self.config.mesh)) for x in arguments]
             scores = score_rows(
@@ -337,6 +329,26 @@ def soft_target_provenance(source: ShardSet, teacher: str, scoring: ScoringConfi
             "dtype": jnp.dtype(scoring.compute_dtype).name,
         },
     }
+
+
+def score_batches(documents: Sequence[np.ndarray], config: ScoringConfig) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The passes that scoring `documents` makes: tokens and targets, int32 [B, S], padded with 0."""
+    for batch in _batches([len(tokens) for tokens in documents], config):
+        yield _filled(documents, batch, config)
+
+
+def _filled(
+    documents: Sequence[np.ndarray], batch: Sequence[_Piece], config: ScoringConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    size = _row_size(max(piece.stop - piece.start for piece in batch), config.row_length)
+    tokens = np.zeros((config.rows_per_batch(size), size), np.int32)
+    targets = np.zeros_like(tokens)
+    for row, piece in enumerate(batch):
+        document = documents[piece.document]
+        tokens[row, : piece.stop - piece.start] = document[piece.start : piece.stop]
+        following = document[piece.start + 1 : piece.stop + 1]
+        targets[row, : len(following)] = following
+    return tokens, targets
 
 
 def _pieces(document: int, length: int, row_length: int) -> list[_Piece]:

@@ -173,6 +173,7 @@ def _source_set(run: Run, source: SourceConfig, tokenizer: Tokenizer, progress: 
 
 def _scored(run: Run, text_sets: Mapping[str, ShardSet], progress: StageProgress) -> dict[str, ShardSet]:
     """The same documents with the teacher's soft targets."""
+    from demiurgic_jax.sampling.cross_tokenizer import score_shards_across
     from demiurgic_jax.sampling.scoring import ScoringConfig, score_shards
 
     config = run.config.shards
@@ -186,18 +187,15 @@ def _scored(run: Run, text_sets: Mapping[str, ShardSet], progress: StageProgress
         progress(done, total, "tokens")
 
     scoring = ScoringConfig(config.soft_targets, config.top_p, config.max_document_tokens)
+    tokenizer = run_tokenizer(run)
     scored: dict[str, ShardSet] = {}
     for split, source in text_sets.items():
-        whole = score_shards(
-            source,
-            run.file("shards", split),
-            teacher.config,
-            teacher.params,
-            teacher.tokenizer,
-            scoring,
-            teacher=run.config.teacher.model,
-            progress=show,
-        )
+        arguments = source, run.file("shards", split), teacher.config, teacher.params, teacher.tokenizer
+        told = {"teacher": run.config.teacher.model, "progress": show}
+        if tokenizer.fingerprint == teacher.tokenizer.fingerprint:
+            whole = score_shards(*arguments, scoring, **told)
+        else:
+            whole = score_shards_across(*arguments, tokenizer, scoring, **told)
         assert whole is not None, "one process does all shards"
         scored[split] = whole
     return scored

@@ -1,6 +1,6 @@
 """Scores the shards in GIVEN/source into FOLDER with a small teacher, slowly enough to be killed.
 
-    python scoring_process.py GIVEN FOLDER INDEX COUNT
+python scoring_process.py GIVEN FOLDER INDEX COUNT
 """
 
 import json
