@@ -61,7 +61,20 @@ def get_config() -> ConfigDict:
             "sources": (),  # more text, a set each: ({"name": "mine", "path": "mine/*.jsonl"},); see docs/data.md
         }
     )
-    config.init = ConfigDict({"kind": "teacher", "layers": 24, "size": "tiny", "checkpoint": "", "ladder": ""})
+    config.init = ConfigDict(
+        {
+            "kind": "teacher",
+            "layers": 24,  # so many of the teacher's are kept
+            "layer_choice": "even",  # importance: those that change the text's hidden states most
+            "keep": (),  # or these, by their numbers from 0
+            "heads": 0,  # of each layer, the most important ones; 0: all
+            "mlp_dim": 0,  # channels of each layer, the most important ones; 0: all
+            "calibration_tokens": 4096,  # of the training set, on which importance is measured
+            "size": "tiny",
+            "checkpoint": "",
+            "ladder": "",
+        }
+    )
     config.train = ConfigDict(
         {
             "steps": 88,

@@ -1,17 +1,12 @@
 """train: the student, from where config.init says, on the shards."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import jax
 
-from demiurgic_jax.checkpoints.checkpoint import open_model
 from demiurgic_jax.errors import UserError
-from demiurgic_jax.interop.pruning import evenly_spaced, keep_layers
-from demiurgic_jax.model.config import ModelConfig, named_config
-from demiurgic_jax.model.decoder import Decoder, init_params
 from demiurgic_jax.model.parameters import abstract_parameters
 from demiurgic_jax.planning.online_teacher import require_teacher_fits
 from demiurgic_jax.planning.prices import price_of
@@ -26,6 +21,7 @@ from experiments.stages.cache import cache_folder
 from experiments.stages.shards import mixture, outside_fingerprints, shard_set
 from experiments.stages.stage import Run, Stage
 from experiments.stages.tokenizer import run_tokenizer
+from experiments.student import initial_model
 from experiments.teacher import has_local_teacher, local_teacher
 from experiments.training_phases import phase_configs
 
@@ -61,31 +57,6 @@ def _lasting(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in OPERATIONAL}
 
 
-def initial_model(run: Run, progress: StageProgress, vocab_size: int) -> tuple[ModelConfig, Any]:
-    """The student before its first step, and a function that makes its parameters."""
-    init = run.config.init
-    if init.kind == "teacher":
-        teacher = local_teacher(run, cache_folder(), progress)
-        if not 1 <= init.layers <= teacher.config.num_layers:
-            raise UserError(
-                f"config.init.layers={init.layers}: the teacher has {teacher.config.num_layers} layers to keep from"
-            )
-        kept = evenly_spaced(teacher.config.num_layers, init.layers)
-        config, params = keep_layers(teacher.params, teacher.config, kept)
-        return config, lambda: params
-    if init.kind == "checkpoint":
-        opened = open_model(init.checkpoint)
-        return opened.config, lambda: opened.params
-    # Rounded up so that a vocabulary of any size divides over a mesh.
-    named = named_config(init.size)
-    config = replace(
-        named,
-        vocab_size=math.ceil(vocab_size / 128) * 128,
-        max_context=max(named.max_context, run.config.train.context),
-    )
-    return config, lambda: init_params(Decoder(config), jax.random.key(run.config.train.seed))
-
-
 def priced(config: TrainConfig) -> TrainConfig:
     """The config with the list price of this machine's chips, where it names no other and a list is known."""
     chip = chip_of(jax.devices()[0].device_kind)
@@ -97,7 +68,7 @@ def priced(config: TrainConfig) -> TrainConfig:
 
 def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
     tokenizer = run_tokenizer(run)
-    model, initial_params = initial_model(run, progress, tokenizer.vocab_size)
+    model, initial_params = initial_model(run, progress, tokenizer)
     phases = phase_configs(run.config, model)
     total = sum(phase.train.steps for phase in phases)
     folder = run.workdir.folder("train")
