@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--student", type=Path, help="folder of the tokenizer that SOURCE was made with")
     parser.add_argument("--bos", action="store_true", help="the teacher reads its BOS before a text of the student's")
     parser.add_argument("--top-k", type=int, default=16, help="entries of a token at most (default: %(default)s)")
-    parser.add_argument("--top-p", type=float, default=0.98, help="of the mass at most (default: %(default)s)")
+    parser.add_argument("--top-p", type=float, default=0.9, help="of the mass at most (default: %(default)s)")
     parser.add_argument("--row-length", type=int, default=2048, help="context in tokens (default: %(default)s)")
     parser.add_argument("--batch-tokens", type=int, default=8192, help="tokens of a pass (default: %(default)s)")
     parser.add_argument("--compute-dtype", choices=COMPUTE_DTYPES, default="float32", help="default: %(default)s")

@@ -67,7 +67,7 @@ def main() -> int:
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--learning-rate", type=float, default=4e-4)
     parser.add_argument("--top-k", type=int, default=16)
-    parser.add_argument("--top-p", type=float, default=0.98)
+    parser.add_argument("--top-p", type=float, default=0.9)
     parser.add_argument("--heldout-tokens", type=int, default=4096)
     options = parser.parse_args()
     try:
