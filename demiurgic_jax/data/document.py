@@ -15,6 +15,9 @@ from demiurgic_jax.data.tf_example import (
 )
 from demiurgic_jax.errors import UserError
 
+# A certain entry's, rounded to sixteen bits by whoever made it.
+MOST_LOGPROB = 2e-3
+
 
 @dataclass(frozen=True)
 class Document:
@@ -66,6 +69,8 @@ def check_document(document: Document, vocab_size: int) -> None:
         problem = f"has {len(tokens)} tokens but a loss_mask of {len(mask)}; give one entry per token"
     elif soft is not None and len(soft) != len(tokens):
         problem = f"has {len(tokens)} tokens but soft targets for {len(soft)}; give one position per token"
+    elif soft is not None and not (soft.logprobs.astype(np.float32) <= MOST_LOGPROB).all():
+        problem = "has soft targets that are no log-probabilities (NaN, or above 0); look after the teacher"
     elif soft is not None and (soft.ids.size and soft.ids.max() >= vocab_size):
         problem = (
             f"has soft targets beyond the {vocab_size} ids of the tokenizer; use a teacher with the same vocabulary"

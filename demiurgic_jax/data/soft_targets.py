@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from demiurgic_jax.errors import UserError
+
 MAX_ENTRIES = 255  # counts are stored as uint8
 
 
@@ -57,6 +59,9 @@ def truncate_top_p(ids: np.ndarray, logprobs: np.ndarray, top_p: float) -> SoftT
     """
     if ids.shape != logprobs.shape or ids.ndim != 2 or ids.shape[1] > MAX_ENTRIES:
         raise ValueError(f"ids {ids.shape} and logprobs {logprobs.shape} must be [n, K] alike, K at most {MAX_ENTRIES}")
+    if np.isnan(logprobs).any():
+        position = int(np.argmax(np.isnan(logprobs).any(axis=1)))
+        raise UserError(f"the teacher's log-probabilities at position {position} are NaN; look after the teacher")
     order = np.argsort(-logprobs, axis=1, kind="stable")
     ids = np.take_along_axis(ids, order, axis=1)
     logprobs = np.take_along_axis(logprobs, order, axis=1).astype(np.float64)

@@ -24,6 +24,7 @@ from demiurgic_jax.model.attention_kernels import KERNEL_RESIDUALS
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.layout import ONE_DEVICE, Layout
 from demiurgic_jax.model.parameters import initialize, layer_specs, parameter_specs
+from demiurgic_jax.model.quantized_weight import Int8Weight
 
 
 class Kept(NamedTuple):
@@ -168,7 +169,10 @@ class Decoder(nn.Module):
         stacked, last, first = self.weights["layers"], layer, c.num_layers
         if cache is None:
             # Once, not in each layer: their gradients then stay in the dtype in which they are summed over devices.
-            stacked = {name: w if "norm" in name else w.astype(self.compute_dtype) for name, w in stacked.items()}
+            stacked = {
+                name: w if "norm" in name or isinstance(w, Int8Weight) else w.astype(self.compute_dtype)
+                for name, w in stacked.items()
+            }
             if (kept := REMAT_POLICIES[self.remat]) is not None:
                 remat = partial(jax.checkpoint, prevent_cse=not self.scan_layers)
                 layer, last = remat(layer, policy=kept.policy()), remat(layer, policy=kept.policy("gathered"))

@@ -51,7 +51,7 @@ def trace_row(train: TrainConfig, model: ModelConfig) -> Trace:
 def _trace(
     context: int, soft_targets: int, compute_dtype: str, remat: str, loss_config: LossConfig, model: ModelConfig
 ) -> Trace:
-    train = TrainConfig(1, 1, context, soft_targets=soft_targets, loss=loss_config)
+    train = TrainConfig(1, 1, context, soft_targets=soft_targets)
     decoder = Decoder(
         model,
         compute_dtype=COMPUTE_DTYPES[compute_dtype],

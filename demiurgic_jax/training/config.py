@@ -16,6 +16,7 @@ from demiurgic_jax.sharding.layout import layout_on
 from demiurgic_jax.sharding.mesh import MeshShape
 from demiurgic_jax.training.losses import LossConfig
 from demiurgic_jax.training.metrics import MetricsConfig
+from demiurgic_jax.training.online_teacher import TeacherConfig
 from demiurgic_jax.training.optimizer import OptimizerConfig
 from demiurgic_jax.training.products import QUANTIZED_MATMULS, weight_product
 from demiurgic_jax.training.spikes import SpikeConfig
@@ -62,6 +63,7 @@ class TrainConfig:
     mesh: MeshShape = field(default_factory=MeshShape)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     spike: SpikeConfig = field(default_factory=SpikeConfig)
 
@@ -94,9 +96,17 @@ class TrainConfig:
                 f"train.keep_best={self.keep_best} needs held-out figures of every checkpoint: make "
                 f"train.checkpoint_every={self.checkpoint_every} a multiple of train.eval_every={self.eval_every}"
             )
-        if self.loss.distill_weight > 0 and self.soft_targets == 0:
+        if self.soft_targets < 0:
+            raise UserError(f"train.soft_targets={self.soft_targets} is below 0; 0 reads none")
+        if self.teacher.online and self.soft_targets:
             raise UserError(
-                f"train.loss.distill_weight={self.loss.distill_weight} needs soft targets: set train.soft_targets"
+                f"train.teacher.online and train.soft_targets={self.soft_targets} are two teachers of one token: set "
+                "train.soft_targets=0, or train.teacher.online=False"
+            )
+        if self.loss.uses_teacher and not (self.soft_targets or self.teacher.online):
+            raise UserError(
+                f"train.loss.distill_weight={self.loss.distill_weight} needs soft targets: set train.soft_targets, or "
+                "train.teacher.online"
             )
 
 

@@ -30,11 +30,13 @@ from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.sharding.mesh import make_mesh
 from demiurgic_jax.sharding.placement import put_batch, row_share
 from demiurgic_jax.training.averages import find_average
+from demiurgic_jax.training.blending import Schedule
 from demiurgic_jax.training.config import TrainConfig, make_decoder
 from demiurgic_jax.training.heldout import evaluate_groups, heldout_groups
 from demiurgic_jax.training.losses import LossSums
 from demiurgic_jax.training.meter import Meter
 from demiurgic_jax.training.metrics import MetricLog, parameter_overview, perplexity
+from demiurgic_jax.training.online_teacher import TeacherModel, online_teacher
 from demiurgic_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from demiurgic_jax.training.preemption import Preemption
 from demiurgic_jax.training.profiling import ProfileWindow, traced
@@ -63,6 +65,7 @@ def train(
     profile: ProfileWindow | None = None,
     warn: Callable[[str], None] = say_on_stderr,
     phase: Phase = Phase(),  # noqa: B008 (it is frozen)
+    open_teacher: Callable[[], TeacherModel] | None = None,
 ) -> None:
     """Trains for `config.steps`, resuming from the newest whole checkpoint in `folder`/checkpoints.
 
@@ -70,7 +73,7 @@ def train(
     `eval_every` steps and at the end. `on_step(step, metrics)` is called after each. Steps of `profile` leave a trace
     in `folder`/profile. `warn` hears of damaged checkpoints and skipped data. Raises DivergedError on NaN, infinity or
     a spike (training/spikes.py), PreemptedError after SIGTERM once the current step is saved, UserError when shards,
-    tokenizer and checkpoint do not belong together.
+    tokenizer and checkpoint do not belong together. `open_teacher` is asked where `config.teacher.online` is set.
 
     Where the mesh reaches over several processes, all of them call this with equal arguments and one `folder`.
     """
@@ -84,11 +87,22 @@ def train(
             f"the tokenizer has {tokenizer.vocab_size} ids, model.vocab_size={model.vocab_size}: make it as large"
         )
     decoder = make_decoder(config, model, mesh)
+    teacher, teacher_params = None, list[Any]()
+    if config.teacher.online:
+        if open_teacher is None:
+            raise UserError("train.teacher.online needs the teacher's weights: set config.teacher.path")
+        opened = open_teacher()
+        opened.require_pieces(tokenizer)
+        teacher = online_teacher(opened.config, tokenizer.vocab_size, config.teacher, decoder, mesh)
+        teacher_params = [teacher.place(opened)]
     optimizer = make_optimizer(config.optimizer, config.steps)
     schedule = learning_rate_schedule(config.optimizer, config.steps)
     abstract = abstract_state(model, optimizer, mesh)
-    train_step = make_train_step(decoder, optimizer, config.loss, mesh, abstract, config.grad_accum_steps)
-    eval_step = make_eval_step(decoder.clone(project=jnp.einsum), config.loss, mesh, abstract)
+    blends = Schedule(config.loss, phase.start, config.steps)
+    train_step = make_train_step(
+        decoder, optimizer, config.loss, mesh, abstract, config.grad_accum_steps, schedule=blends, teacher=teacher
+    )
+    eval_step = make_eval_step(decoder.clone(project=jnp.einsum), config.loss, mesh, abstract, teacher)
     sources = {"row_length": config.context, "seed": config.seed, "soft_targets": config.soft_targets}
     loader = Loader(
         train_set,
@@ -116,7 +130,7 @@ def train(
         warn(f"{damage}. It is moved aside, and the one before takes its place")
 
     def watched_eval_step(params: Any, batch: Batch) -> LossSums:
-        sums = eval_step(params, batch)
+        sums = eval_step(params, batch, *teacher_params)
         watchdog.beat()
         return sums
 
@@ -177,7 +191,7 @@ def train(
                 for step, host_batch in traced(steps, profile, folder / "profile"):
                     batch = put_batch(host_batch, mesh)
                     with jax.transfer_guard("disallow"):
-                        state, device_metrics = train_step(state, batch)
+                        state, device_metrics = train_step(state, batch, *teacher_params)
                     if unread is not None:
                         metrics = read(*unread)
                         log.write(unread[0], metrics)

@@ -15,22 +15,37 @@ from demiurgic_jax.model.layout import Layout
 from demiurgic_jax.sharding.compiler_options import compiler_options
 from demiurgic_jax.sharding.layout import MANUAL_AXES, finish_gradients, per_device
 from demiurgic_jax.sharding.rules import batch_sharding, replicated
-from demiurgic_jax.training.losses import LossConfig, LossSums, next_token_loss
+from demiurgic_jax.training.blending import Schedule
+from demiurgic_jax.training.losses import Blend, LossConfig, LossSums, TeacherStates, next_token_loss
+from demiurgic_jax.training.online_teacher import OnlineTeacher
 from demiurgic_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
 
 
-def loss_sums(decoder: Decoder, params: Any, batch: Batch, config: LossConfig) -> LossSums:
+def loss_sums(
+    decoder: Decoder,
+    params: Any,
+    batch: Batch,
+    config: LossConfig,
+    blend: Blend | None = None,
+    teacher: TeacherStates | None = None,
+) -> LossSums:
     """Forward pass and losses of one batch, of which each device of a mesh has its part (sharding/layout.py)."""
     hidden_BSE, _ = decoder.apply({"params": params}, batch.tokens, batch.positions, batch.segment_ids)
     stored_VE = unembedding(decoder.config, params).astype(decoder.compute_dtype)
     hidden_BSE, stored_VE = alone_in_backward((hidden_BSE, stored_VE))
-    return hidden_loss(decoder.layout, hidden_BSE, stored_VE, batch, config)
+    return hidden_loss(decoder.layout, hidden_BSE, stored_VE, batch, config, blend, teacher)
 
 
 def hidden_loss(
-    layout: Layout, hidden_BSE: jax.Array, stored_VE: jax.Array, batch: Batch, config: LossConfig
+    layout: Layout,
+    hidden_BSE: jax.Array,
+    stored_VE: jax.Array,
+    batch: Batch,
+    config: LossConfig,
+    blend: Blend | None = None,
+    teacher: TeacherStates | None = None,
 ) -> LossSums:
     """Losses from hidden states and the part of the unembedding that a device stores."""
     unembedding_VE = layout.gather(stored_VE, ("vocab", "channels"))
@@ -39,16 +54,17 @@ def hidden_loss(
         return layout.vocabulary_rows(ids, unembedding_VE.shape[0])
 
     batch = batch._replace(targets=rows(batch.targets), teacher_ids=jax.tree.map(rows, batch.teacher_ids))
-    return next_token_loss(hidden_BSE, unembedding_VE, batch, config, layout.vocabulary)
+    return next_token_loss(hidden_BSE, unembedding_VE, batch, config, layout.vocabulary, blend, teacher)
 
 
 def means(sums: LossSums) -> Metrics:
-    """Sums over tokens to means over loss weights (`kl`: over those that have a teacher)."""
-    weight = jnp.maximum(sums.weight, 1e-9)
+    """Sums over tokens to means over loss weights (`kl`, `divergence`: over those that have a teacher)."""
+    weight, teacher_weight = jnp.maximum(sums.weight, 1e-9), jnp.maximum(sums.teacher_weight, 1e-9)
     return {
         "loss": sums.loss / weight,
         "cross_entropy": sums.cross_entropy / weight,
-        "kl": sums.kl / jnp.maximum(sums.teacher_weight, 1e-9),
+        "kl": sums.kl / teacher_weight,
+        "divergence": sums.divergence / teacher_weight,
         "z_loss": sums.z_loss / weight,
         "accuracy": sums.correct / weight,
         "loss_tokens": sums.weight,
@@ -61,38 +77,50 @@ def _micro_batches(batch: Batch, count: int) -> Batch:
 
 
 def make_gradients(
-    decoder: Decoder, loss: LossConfig, mesh: Mesh, abstract: TrainState, grad_accum_steps: int = 1
-) -> Callable[[Any, Batch], tuple[Any, LossSums]]:
-    """(params, batch) → gradients of the summed loss, float32, laid out like the parameters, and the sums.
+    decoder: Decoder,
+    loss: LossConfig,
+    mesh: Mesh,
+    abstract: TrainState,
+    grad_accum_steps: int = 1,
+    teacher: OnlineTeacher | None = None,
+) -> Callable[[Any, Batch, Blend | None, Any], tuple[Any, LossSums]]:
+    """(params, batch, blend, the teacher's params) → gradients of the summed loss, float32, laid out like the
+    parameters, and the sums. Without a blend the loss config's α and T hold, without a teacher's params there is none.
 
     With `grad_accum_steps` > 1 each device takes its rows in as many parts and adds the gradients up.
     """
 
-    def gradients(params: Any, batch: Batch) -> tuple[Any, LossSums]:
+    def gradients(params: Any, batch: Batch, blend: Blend | None, teacher_params: Any) -> tuple[Any, LossSums]:
+        # Before the student, and outside of what is differentiated: of the teacher nothing waits for a backward pass.
+        states = teacher.states(teacher_params, batch) if teacher is not None else None
+
         def objective(params: Any) -> tuple[jax.Array, LossSums]:
-            sums = loss_sums(decoder, params, batch, loss)
+            sums = loss_sums(decoder, params, batch, loss, blend, states)
             return sums.loss, sums
 
         return jax.grad(objective, has_aux=True)(params)
 
-    def accumulated(params: Any, batch: Batch) -> tuple[Any, LossSums]:
+    def accumulated(params: Any, batch: Batch, blend: Blend | None, teacher_params: Any) -> tuple[Any, LossSums]:
         def add(carry: Any, part: Batch) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, carry, gradients(params, part)), None
+            return jax.tree.map(jnp.add, carry, gradients(params, part, blend, teacher_params)), None
 
         parts = _micro_batches(batch, grad_accum_steps)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradients, params, _first(parts)))
+        shapes = jax.eval_shape(gradients, params, _first(parts), blend, teacher_params)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         return jax.lax.scan(add, zeros, parts)[0]
 
     compute = gradients if grad_accum_steps == 1 else accumulated
     if mesh.size == 1:
         return compute
     specs = jax.tree.map(lambda leaf: leaf.sharding.spec, abstract.params)
+    whole = replicated(mesh).spec
+    teacher_specs = whole if teacher is None else jax.tree.map(lambda sharding: sharding.spec, teacher.shardings)
 
-    def on_one_device(params: Any, batch: Batch) -> tuple[Any, LossSums]:
-        grads, sums = compute(params, batch)
+    def on_one_device(params: Any, batch: Batch, blend: Blend | None, teacher_params: Any) -> tuple[Any, LossSums]:
+        grads, sums = compute(params, batch, blend, teacher_params)
         return finish_gradients(mesh, grads, specs), jax.lax.psum(sums, MANUAL_AXES)
 
-    return per_device(mesh, on_one_device, (specs, batch_sharding(mesh).spec), (specs, replicated(mesh).spec))
+    return per_device(mesh, on_one_device, (specs, batch_sharding(mesh).spec, whole, teacher_specs), (specs, whole))
 
 
 def make_train_step(
@@ -102,27 +130,31 @@ def make_train_step(
     mesh: Mesh,
     abstract: TrainState,
     grad_accum_steps: int = 1,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """Jitted (state, batch) → (state, metrics); the state is donated.
+    *,
+    schedule: Schedule | None = None,
+    teacher: OnlineTeacher | None = None,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Jitted (state, batch) → (state, metrics), with a teacher (state, batch, its params); the state is donated.
 
     Gradients of the summed loss are divided once by the whole batch's weight, so that uneven masks weigh as in one
-    large batch, whatever the number of devices and of parts.
+    large batch, whatever the number of devices and of parts. `schedule` moves α and T.
     """
-    compute = make_gradients(decoder, loss, mesh, abstract, grad_accum_steps)
+    compute = make_gradients(decoder, loss, mesh, abstract, grad_accum_steps, teacher)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        grads, sums = compute(state.params, batch)
+    def step(state: TrainState, batch: Batch, *teacher_params: Any) -> tuple[TrainState, Metrics]:
+        blend = schedule(state.step) if schedule is not None else None
+        grads, sums = compute(state.params, batch, blend, teacher_params[0] if teacher_params else None)
         weight = jnp.maximum(sums.weight, 1e-9)
         grads = jax.tree.map(lambda g: g / weight, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = means(sums) | {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
-        return TrainState(state.step + 1, params, opt_state), metrics
+        return TrainState(state.step + 1, params, opt_state), metrics | (blend._asdict() if blend is not None else {})
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     return jax.jit(
         step,
-        in_shardings=(shardings, batch_sharding(mesh)),
+        in_shardings=(shardings, batch_sharding(mesh), *([teacher.shardings] if teacher is not None else [])),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
         compiler_options=compiler_options(mesh),
@@ -133,23 +165,27 @@ def _first(parts: Batch) -> Batch:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), parts)
 
 
-def make_eval_step(decoder: Decoder, loss: LossConfig, mesh: Mesh, abstract: TrainState) -> Callable[..., LossSums]:
-    """Jitted (params, batch) → sums; add them over batches, then take `means`."""
+def make_eval_step(
+    decoder: Decoder, loss: LossConfig, mesh: Mesh, abstract: TrainState, teacher: OnlineTeacher | None = None
+) -> Callable[..., LossSums]:
+    """Jitted (params, batch) → sums, with a teacher (params, batch, its params); add them over batches, then take
+    `means`."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract.params)
+    in_shardings = (shardings, batch_sharding(mesh), *([teacher.shardings] if teacher is not None else []))
 
-    def sums(params: Any, batch: Batch) -> LossSums:
-        return loss_sums(decoder, params, batch, loss)
+    def sums(params: Any, batch: Batch, *teacher_params: Any) -> LossSums:
+        states = teacher.states(teacher_params[0], batch) if teacher is not None else None
+        return loss_sums(decoder, params, batch, loss, teacher=states)
 
     if mesh.size > 1:
-        specs = jax.tree.map(lambda sharding: sharding.spec, shardings)
         alone = sums
         sums = per_device(
             mesh,
-            lambda params, batch: jax.lax.psum(alone(params, batch), MANUAL_AXES),
-            (specs, batch_sharding(mesh).spec),
+            lambda *arguments: jax.lax.psum(alone(*arguments), MANUAL_AXES),
+            jax.tree.map(lambda sharding: sharding.spec, in_shardings),
             replicated(mesh).spec,
         )
-    return jax.jit(sums, in_shardings=(shardings, batch_sharding(mesh)), out_shardings=replicated(mesh))
+    return jax.jit(sums, in_shardings=in_shardings, out_shardings=replicated(mesh))
 
 
 def require_divisible(batch_size: int, row_length: int, grad_accum_steps: int, mesh: Mesh) -> None:

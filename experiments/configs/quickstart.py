@@ -82,7 +82,12 @@ def get_config() -> ConfigDict:
         {
             "kind": "teacher",
             "teacher": "",  # an open model that the student begins as, where that is not the teacher that is asked
-            "layers": 24,  # of the teacher's; 0: all of them
+            "layers": 24,  # so many of the teacher's are kept; 0: all
+            "layer_choice": "even",  # importance: those that change the text's hidden states most
+            "keep": (),  # or these, by their numbers from 0
+            "heads": 0,  # of each layer, the most important ones; 0: all
+            "mlp_dim": 0,  # channels of each layer, the most important ones; 0: all
+            "calibration_tokens": 4096,  # of the training set, on which importance is measured
             "size": "tiny",
             "checkpoint": "",
             "ladder": "",
@@ -130,7 +135,20 @@ def get_config() -> ConfigDict:
                 "ema_decay": 0.0,  # of an average of the parameters; 0: none is kept
                 "evaluate_ema": True,  # whether held-out figures and checkpoints are of that average
             },
-            "loss": {"distill_weight": 1.0, "temperature": 1.0, "z_loss": 0.0, "chunk_tokens": 128},
+            "loss": {
+                "distill_weight": 1.0,
+                "temperature": 1.0,
+                "z_loss": 0.0,
+                "chunk_tokens": 128,
+                "divergence": "forward_kl",  # reverse_kl, jsd
+                "jsd_beta": 0.5,
+                "blend_schedule": "constant",  # linear, cosine: to the final ones, over a fraction of the steps
+                "blend_fraction": 1.0,
+                "final_distill_weight": 0.0,
+                "final_temperature": 1.0,
+            },
+            # Whether config.teacher.path runs in the step, in the place of stored soft targets; weights: or int8
+            "teacher": {"online": False, "weights": "compute"},
             "metrics": {
                 "dollars_per_hour": 0.0,  # of all machines; 0: the list price of chips that have one
                 "chip_tflops": 0.0,  # dense peak of one device, for MFU; 0: of chips that are known

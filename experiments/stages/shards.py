@@ -179,7 +179,8 @@ def _source_set(run: Run, source: SourceConfig, tokenizer: Tokenizer, progress: 
 
 def _scored(run: Run, text_sets: Mapping[str, ShardSet], progress: StageProgress) -> dict[str, ShardSet]:
     """The same documents with the teacher's soft targets."""
-    from demiurgic_jax.sampling.scoring import score_shards
+    from demiurgic_jax.sampling.cross_tokenizer import score_shards_across
+    from demiurgic_jax.sampling.scoring import ScoringConfig, score_shards
 
     config = run.config.shards
     teacher = local_teacher(run, cache_folder(), progress)
@@ -191,20 +192,18 @@ def _scored(run: Run, text_sets: Mapping[str, ShardSet], progress: StageProgress
         done += tokens
         progress(done, total, "tokens")
 
+    scoring = ScoringConfig(config.soft_targets, config.top_p, config.max_document_tokens)
+    tokenizer = run_tokenizer(run)
     scored: dict[str, ShardSet] = {}
     for split, source in text_sets.items():
-        scored[split] = score_shards(
-            source,
-            run.file("shards", split),
-            teacher.config,
-            teacher.params,
-            teacher.tokenizer,
-            teacher=run.config.teacher.model,
-            top_k=config.soft_targets,
-            top_p=config.top_p,
-            row_length=config.max_document_tokens,
-            progress=show,
-        )
+        arguments = source, run.file("shards", split), teacher.config, teacher.params, teacher.tokenizer
+        told = {"teacher": run.config.teacher.model, "progress": show}
+        if tokenizer.fingerprint == teacher.tokenizer.fingerprint:
+            whole = score_shards(*arguments, scoring, **told)
+        else:
+            whole = score_shards_across(*arguments, tokenizer, scoring, **told)
+        assert whole is not None, "one process does all shards"
+        scored[split] = whole
     return scored
 
 

@@ -1,24 +1,20 @@
 """train: the student, from where config.init says, on the shards."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jax
 
-from demiurgic_jax.checkpoints.checkpoint import open_card, open_model
 from demiurgic_jax.errors import UserError
-from demiurgic_jax.interop.pruning import evenly_spaced, keep_layers
-from demiurgic_jax.model.config import ModelConfig, named_config
-from demiurgic_jax.model.decoder import Decoder, init_params
 from demiurgic_jax.model.parameters import abstract_parameters
+from demiurgic_jax.planning.online_teacher import require_teacher_fits
 from demiurgic_jax.planning.prices import price_of
 from demiurgic_jax.sharding.chips import chip_of
 from demiurgic_jax.training.config import TrainConfig
 from demiurgic_jax.training.meter import progress_line
 from demiurgic_jax.training.metrics import parameter_overview, read_metrics
+from demiurgic_jax.training.online_teacher import TeacherModel
 from demiurgic_jax.training.optimizer import make_optimizer
 from demiurgic_jax.training.phases import PhasePlan, train_in_phases
 from experiments.progress import StageProgress
@@ -26,7 +22,8 @@ from experiments.stages.cache import cache_folder
 from experiments.stages.shards import mixture, outside_fingerprints, shard_set
 from experiments.stages.stage import Run, Stage
 from experiments.stages.tokenizer import run_tokenizer
-from experiments.teacher import begins_as, initial_teacher
+from experiments.student import initial_model, origin
+from experiments.teacher import begins_as, has_local_teacher, local_teacher
 from experiments.training_phases import phase_configs
 
 # Fields of config.train that may change between the first step and the last: they say how a run is laid out, watched
@@ -45,63 +42,25 @@ def _check(run: Run) -> None:
     for phase in phase_configs(run.config):
         make_optimizer(phase.train.optimizer, phase.train.steps)
         outside_fingerprints(run, phase.train.mixture)
+        if phase.train.teacher.online and not has_local_teacher(run):
+            raise UserError("config.train.teacher.online needs the teacher's weights: set config.teacher.path")
 
 
 def _inputs(run: Run) -> Mapping[str, Any]:
-    kind = begins_as(run)
     phases = phase_configs(run.config)
+    needs_teacher = begins_as(run) == "teacher" or any(phase.train.teacher.online for phase in phases)
     return {
         "train": _lasting(run.config.train.to_dict()),
         "phases": [_lasting(overrides) for overrides in run.config.phases],
         "outside_shards": [outside_fingerprints(run, phase.train.mixture) for phase in phases],
         # Without a teacher of its own, as runs have it that were begun before there could be one.
         "init": {name: value for name, value in run.config.init.to_dict().items() if name != "teacher" or value},
-        "teacher": run.config.teacher.path if kind == "teacher" else None,
+        "teacher": run.config.teacher.path if needs_teacher else None,
     }
 
 
 def _lasting(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in OPERATIONAL}
-
-
-def initial_model(run: Run, progress: StageProgress, vocab_size: int) -> tuple[ModelConfig, Any]:
-    """The student before its first step, and a function that makes its parameters."""
-    init, kind = run.config.init, begins_as(run)
-    if kind == "teacher":
-        teacher = initial_teacher(run, cache_folder(), progress)
-        layers = init.layers or teacher.config.num_layers
-        if not 1 <= layers <= teacher.config.num_layers:
-            raise UserError(
-                f"config.init.layers={init.layers}: the teacher has {teacher.config.num_layers} layers to keep from "
-                "(0: all of them)"
-            )
-        kept = evenly_spaced(teacher.config.num_layers, layers)
-        config, params = keep_layers(teacher.params, teacher.config, kept)
-        return config, lambda: params
-    if kind == "checkpoint":
-        opened = open_model(init.checkpoint)
-        return opened.config, lambda: opened.params
-    # Rounded up so that a vocabulary of any size divides over a mesh.
-    named = named_config(init.size)
-    config = replace(
-        named,
-        vocab_size=math.ceil(vocab_size / 128) * 128,
-        max_context=max(named.max_context, run.config.train.context),
-    )
-    return config, lambda: init_params(Decoder(config), jax.random.key(run.config.train.seed))
-
-
-def origin(run: Run, progress: StageProgress) -> dict[str, Any]:
-    """What a checkpoint's card says of the weights that training began with; exports carry the licence on."""
-    kind = begins_as(run)
-    if kind == "teacher":
-        teacher = initial_teacher(run, cache_folder(), progress)
-        return {"init": kind, "base_model": Path(teacher.source).name, "licence": teacher.licence}
-    if kind == "checkpoint":
-        provenance = open_card(run.config.init.checkpoint).provenance
-        base = provenance.get("base_model") or provenance.get("imported_from")
-        return {"init": kind, "base_model": base, "licence": provenance.get("licence")}
-    return {"init": kind}
 
 
 def priced(config: TrainConfig) -> TrainConfig:
@@ -115,7 +74,7 @@ def priced(config: TrainConfig) -> TrainConfig:
 
 def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
     tokenizer = run_tokenizer(run)
-    model, initial_params = initial_model(run, progress, tokenizer.vocab_size)
+    model, initial_params = initial_model(run, progress, tokenizer)
     phases = phase_configs(run.config, model)
     total = sum(phase.train.steps for phase in phases)
     folder = run.workdir.folder("train")
@@ -128,6 +87,13 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
             note = f"{phases[int(metrics['phase']) - 1].name}: {note}"
         progress(step, total, "steps", note)
 
+    def open_teacher() -> TeacherModel:
+        teacher = local_teacher(run, cache_folder(), progress)
+        return TeacherModel(teacher.config, teacher.params, teacher.tokenizer)
+
+    for phase in phases:
+        if phase.train.teacher.online:
+            require_teacher_fits(phase.train, model, local_teacher(run, cache_folder(), progress).config)
     train_in_phases(
         [PhasePlan(phase.name, priced(phase.train), mixture(run, phase.train.mixture)) for phase in phases],
         model,
@@ -139,6 +105,7 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
         on_step=show,
         profile=run.profile,
         warn=progress.say,
+        open_teacher=open_teacher,
     )
     if jax.process_index() > 0:
         return {}

@@ -15,7 +15,8 @@ from experiments.configuration import load_config
 from experiments.progress import StageProgress
 from experiments.stages.stage import Run
 from experiments.stages.tokenizer import TOKENIZER
-from experiments.stages.train import TRAIN, initial_model, origin
+from experiments.stages.train import TRAIN
+from experiments.student import initial_model, origin
 from experiments.workdir import Workdir
 from tools.plan import planned_model
 
@@ -37,15 +38,19 @@ def run_with(tmp_path, *overrides, config="1b_distill"):
     return Run("1b_distill", config, Workdir(tmp_path / "run", "1b_distill", config))
 
 
+def tokenizer_of(run):
+    return import_model(run.config.init.teacher).tokenizer
+
+
 def begin(run):
     TRAIN.check(run)
     TRAIN.inputs(run)
-    initial_model(run, PROGRESS, CONFIG.vocab_size)
+    initial_model(run, PROGRESS, tokenizer_of(run))
 
 
 def test_one_flag_makes_it_the_student_with_its_tokenizer_and_its_licence(gguf, tmp_path):
     run = run_with(tmp_path, ("init.teacher", str(gguf)), ("tokenizer.kind", "teacher"))
-    model, params = initial_model(run, PROGRESS, CONFIG.vocab_size)
+    model, params = initial_model(run, PROGRESS, tokenizer_of(run))
     assert model == CONFIG == planned_model(run.config)
     jax.tree.map(np.testing.assert_array_equal, params(), import_model(gguf).params)
     assert origin(run, PROGRESS) == {"init": "teacher", "base_model": "other.gguf", "licence": "mit"}
@@ -57,7 +62,7 @@ def test_one_flag_makes_it_the_student_with_its_tokenizer_and_its_licence(gguf, 
 
 def test_layers_are_kept_as_many_as_asked_for(gguf, tmp_path):
     run = run_with(tmp_path, ("init.teacher", str(gguf)), ("init.layers", "1"))
-    model, params = initial_model(run, PROGRESS, CONFIG.vocab_size)
+    model, params = initial_model(run, PROGRESS, tokenizer_of(run))
     assert model.num_layers == 1
     np.testing.assert_array_equal(params()["layers"]["wq"], import_model(gguf).params["layers"]["wq"][:1])
 

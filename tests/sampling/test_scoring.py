@@ -15,7 +15,8 @@ from demiurgic_jax.data.soft_targets import SoftTargets
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoder import Decoder
-from demiurgic_jax.sampling.scoring import score_documents, score_shards
+from demiurgic_jax.sampling.scoring import Scorer, ScoringConfig, score_documents, score_shards, top_k_by_blocks
+from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
 
 ROW_LENGTH = 192
 LENGTHS = [1, 2, 63, 64, 65, 150, 192, 193, 500, 7, 130, 20]
@@ -30,7 +31,7 @@ def documents(config: ModelConfig) -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def score(config: ModelConfig, params: dict) -> Callable[..., list[SoftTargets]]:
     def score(documents: list[np.ndarray], *, top_p: float = 1.0, row_length: int = ROW_LENGTH) -> list[SoftTargets]:
-        return list(score_documents(config, params, documents, top_k=8, top_p=top_p, row_length=row_length))
+        return list(score_documents(config, params, documents, ScoringConfig(8, top_p, row_length)))
 
     return score
 
@@ -91,7 +92,7 @@ def test_top_p_keeps_the_likeliest_entries_that_reach_it(documents, score):
 )
 def test_options_out_of_range_are_refused_by_name(config: ModelConfig, params: dict, options: dict, sentence: str):
     with pytest.raises(UserError, match=sentence):
-        next(score_documents(config, params, [np.array([1, 2])], **options))
+        next(score_documents(config, params, [np.array([1, 2])], ScoringConfig(**options)))
 
 
 @pytest.fixture
@@ -109,16 +110,14 @@ def source(tmp_path: Path, documents: list[np.ndarray], tokenizer: SentencePiece
     )
 
 
-class KilledError(Exception):
-    pass
-
-
 def test_scored_shards_hold_what_the_plain_ones_do_and_targets_where_tokens_are_learnt(
     source: ShardSet, tmp_path: Path, config: ModelConfig, params: dict, tokenizer: SentencePieceTokenizer, score
 ):
-    options = {"teacher": "tiny", "top_k": 8, "top_p": 1.0, "row_length": ROW_LENGTH}
+    options = ScoringConfig(8, 1.0, ROW_LENGTH)
     done = []
-    scored = score_shards(source, tmp_path / "soft", config, params, tokenizer, progress=done.append, **options)
+    scored = score_shards(
+        source, tmp_path / "soft", config, params, tokenizer, options, teacher="tiny", progress=done.append
+    )
     assert sum(done) == sum(LENGTHS)
     assert scored.provenance["from"] == "random numbers"
     assert scored.provenance["soft_targets"]["teacher"] == "tiny"
@@ -134,28 +133,93 @@ def test_scored_shards_hold_what_the_plain_ones_do_and_targets_where_tokens_are_
             np.testing.assert_array_equal(got[has_target], want[has_target])
 
 
-def test_a_killed_scoring_goes_on_to_the_same_bytes(
-    source: ShardSet, tmp_path: Path, config: ModelConfig, params: dict, tokenizer: SentencePieceTokenizer
-):
-    options = {"teacher": "tiny", "top_k": 8, "top_p": 0.9, "row_length": ROW_LENGTH}
-
-    def run(folder: str, progress=None) -> ShardSet:
-        return score_shards(source, tmp_path / folder, config, params, tokenizer, progress=progress, **options)
-
-    def die_in_the_second_shard(tokens: int) -> None:
-        if len(list((tmp_path / "broken").glob("*.index"))) == 1:
-            raise KilledError
-
-    whole = run("whole")
-    with pytest.raises(KilledError):
-        run("broken", die_in_the_second_shard)
-    first = next((tmp_path / "broken").glob("*-00000-of-00003"))
-    written = first.stat().st_mtime_ns
-    assert run("broken").fingerprint == whole.fingerprint
-    assert first.stat().st_mtime_ns == written
-
-
 def test_shards_of_another_tokenizer_are_refused(source: ShardSet, tmp_path: Path, config: ModelConfig, params: dict):
     other = train_sentencepiece(["something else entirely\n" * 50], 400)
     with pytest.raises(UserError, match="was made with tokenizer"):
-        score_shards(source, tmp_path / "x", config, params, other, teacher="t", top_k=8, top_p=1.0, row_length=64)
+        score_shards(source, tmp_path / "x", config, params, other, ScoringConfig(8, 1.0, 64), teacher="t")
+
+
+def test_ids_without_a_piece_are_never_targets(config: ModelConfig, params: dict):
+    """A vocabulary may be larger than its tokenizer; what it has beyond was never trained."""
+    pieces = config.vocab_size - 40
+    tokens = np.arange(3, 70) % pieces
+    spoilt = {name: value for name, value in params.items()}
+    name = "embedding" if config.tie_embeddings else "unembedding"
+    spoilt[name] = np.array(params[name])
+    spoilt[name][pieces:] *= 50
+    scoring = ScoringConfig(8, 1.0, 128)
+    (_, soft), *_ = Scorer(config, spoilt, scoring, pieces).soft_targets([tokens])
+    (_, expected), *_ = Scorer(config, params, scoring, pieces).soft_targets([tokens])
+    assert soft.ids.max() < pieces
+    assert_same(soft, expected)
+    with pytest.raises(UserError, match=r"rows of logits for the \d+ pieces of its tokenizer"):
+        Scorer(config, params, scoring, config.vocab_size + 1)
+
+
+def test_logits_that_are_nan_are_refused_with_their_place(config: ModelConfig, params: dict):
+    spoilt = {**params, "final_norm": np.full_like(params["final_norm"], np.nan)}
+    with pytest.raises(UserError, match="at token 0 of document 0 are NaN"):
+        next(score_documents(config, spoilt, [np.arange(9)], ScoringConfig(8, 1.0, 64)))
+
+
+def test_the_largest_are_found_by_blocks():
+    logits = np.random.default_rng(0).normal(size=(5, 5001)).astype(np.float32)
+    for k in (1, 7, 19):
+        for ours, expected in zip(top_k_by_blocks(jnp.asarray(logits), k), jax.lax.top_k(logits, k), strict=True):
+            np.testing.assert_array_equal(ours, expected)
+
+
+def test_a_mesh_gives_the_targets_of_one_device(config: ModelConfig, params: dict, documents, score):
+    mesh = make_mesh(MeshShape(data=2, fsdp=4))
+    scoring = ScoringConfig(8, 1.0, ROW_LENGTH, mesh=mesh)
+    for ours, alone in zip(score_documents(config, params, documents, scoring), score(documents), strict=True):
+        np.testing.assert_array_equal(ours.counts, alone.counts)
+        np.testing.assert_allclose(ours.dense(8)[1], alone.dense(8)[1], atol=2e-2)
+    with pytest.raises(UserError, match="leave context and tensor at 1"):
+        Scorer(config, params, ScoringConfig(8, 1.0, 64, mesh=make_mesh(MeshShape(fsdp=4, tensor=2))))
+
+
+def test_processes_share_the_shards_and_the_last_one_closes_the_set(source, tmp_path, config, params, tokenizer):
+    options = ScoringConfig(8, 0.9, ROW_LENGTH)
+
+    def run(folder: str, part: tuple[int, int]) -> ShardSet | None:
+        return score_shards(source, tmp_path / folder, config, params, tokenizer, options, teacher="tiny", part=part)
+
+    alone = run("alone", (0, 1))
+    assert run("shared", (1, 2)) is None
+    assert len(list((tmp_path / "shared").glob("*.index"))) == 1
+    assert run("shared", (0, 2)).fingerprint == alone.fingerprint
+    with pytest.raises(UserError, match="part 2 of 2 does not exist"):
+        run("shared", (2, 2))
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_stopped_scoring_goes_on_with_the_next_document(source, tmp_path, config, params, tokenizer):
+    """Nothing that was finished is computed again, in whatever batches the others come."""
+    options = ScoringConfig(8, 0.9, ROW_LENGTH, batch_tokens=192)
+    total = int(source.lengths.sum())
+
+    def run(folder: str, progress=None) -> ShardSet:
+        return score_shards(
+            source, tmp_path / folder, config, params, tokenizer, options, teacher="tiny", progress=progress
+        )
+
+    whole = run("whole")
+    kept = [0]
+    for limit in range(100, total, 150):
+        heard: list[int] = []
+
+        def stop(tokens: int, heard: list[int] = heard, limit: int = limit) -> None:
+            heard.append(tokens)
+            if sum(heard) >= limit:
+                raise KilledError
+
+        with pytest.raises(KilledError):
+            run("broken", stop)
+        kept.append(heard[0])
+    assert kept[-1] > 0
+    assert run("broken").fingerprint == whole.fingerprint
+    assert not list((tmp_path / "broken").glob("*.scored"))

@@ -1,18 +1,21 @@
 """The chunked losses are the dense ones: values and gradients, for any shape and chunk."""
 
+import itertools
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dense_losses import dense_sums
+from dense_losses import Teacher, dense_sums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demiurgic_jax.data.batch import Batch
 from demiurgic_jax.errors import UserError
-from demiurgic_jax.training.losses import LossConfig, LossSums, next_token_loss
+from demiurgic_jax.training.blending import Schedule
+from demiurgic_jax.training.divergences import DIVERGENCES
+from demiurgic_jax.training.losses import Blend, LossConfig, LossSums, TeacherStates, next_token_loss
 
 
 def random_case(seed, *, B=2, S=6, V=23, E=5, K=3, teacher=True):
@@ -36,9 +39,22 @@ def random_case(seed, *, B=2, S=6, V=23, E=5, K=3, teacher=True):
     return hidden, unembedding, batch
 
 
-def sums_and_gradients(hidden, unembedding, batch, config):
+def random_teacher(seed, hidden, unembedding, *, E=7, scale=0.7):
+    """Beside the student: of another width, and without pieces for the last ids."""
+    rng = np.random.default_rng(seed)
+    V = len(unembedding)
+    return Teacher(
+        rng.normal(0, scale, (*hidden.shape[:2], E)).astype(np.float32),
+        rng.normal(0, scale, (V, E)).astype(np.float32),
+        np.arange(V) < V - 2,
+    )
+
+
+def sums_and_gradients(hidden, unembedding, batch, config, blend=None, teacher=None):
+    teacher = teacher and jax.tree.map(jnp.asarray, TeacherStates(*teacher))
+
     def objective(hidden, unembedding):
-        sums = next_token_loss(hidden, unembedding, batch, config)
+        sums = next_token_loss(hidden, unembedding, batch, config, None, blend, teacher)
         return sums.loss, sums
 
     gradient = jax.jit(jax.grad(objective, argnums=(0, 1), has_aux=True))
@@ -51,13 +67,13 @@ def distance(ours, expected) -> float:
     return float(np.linalg.norm(ours - expected) / (np.linalg.norm(expected) + 1e-3))
 
 
-def assert_dense(hidden, unembedding, batch, config, computed):
+def assert_dense(hidden, unembedding, batch, config, computed, teacher=None, tolerance=1e-6):
     sums, gradients = computed
-    expected, expected_gradients = dense_sums(hidden, unembedding, batch, config)
+    expected, expected_gradients = dense_sums(hidden, unembedding, batch, config, teacher)
     for name in LossSums._fields:
-        assert float(getattr(sums, name)) == pytest.approx(expected[name], rel=1e-6, abs=1e-6), name
+        assert float(getattr(sums, name)) == pytest.approx(expected[name], rel=tolerance, abs=tolerance), name
     for ours, theirs in zip(gradients, expected_gradients, strict=True):
-        assert distance(ours, theirs) < 1e-6
+        assert distance(ours, theirs) < tolerance
 
 
 @pytest.mark.parametrize("teacher", [False, True])
@@ -73,7 +89,7 @@ def test_losses_and_gradients_are_those_of_the_formulas(teacher, temperature, z_
     np.testing.assert_allclose(plain, computed[0], rtol=1e-6, atol=1e-6)
 
 
-@settings(max_examples=8, derandomize=True)
+@settings(max_examples=16, derandomize=True)
 @given(
     seed=st.integers(0, 10**6),
     B=st.integers(1, 3),
@@ -83,11 +99,53 @@ def test_losses_and_gradients_are_those_of_the_formulas(teacher, temperature, z_
     chunk_tokens=st.integers(1, 12),
     temperature=st.sampled_from([0.5, 1.0, 3.0]),
     distill_weight=st.sampled_from([0.0, 0.3, 1.0]),
+    divergence=st.sampled_from(list(DIVERGENCES)),
+    jsd_beta=st.sampled_from([0.1, 0.5, 0.9]),
+    online=st.booleans(),
 )
-def test_any_shape_and_chunk(seed, B, S, V, K, chunk_tokens, temperature, distill_weight):
-    config = LossConfig(distill_weight, temperature, 1e-3, chunk_tokens)
+def test_any_shape_chunk_and_divergence(
+    seed, B, S, V, K, chunk_tokens, temperature, distill_weight, divergence, jsd_beta, online
+):
+    config = LossConfig(distill_weight, temperature, 1e-3, chunk_tokens, divergence, jsd_beta)
     case = random_case(seed, B=B, S=S, V=V, K=K)
-    assert_dense(*case, config, sums_and_gradients(*case, config))
+    teacher = random_teacher(seed, *case[:2]) if online else None
+    computed = sums_and_gradients(*case, config, teacher=teacher)
+    assert_dense(*case, config, computed, teacher, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_a_blend_takes_the_place_of_the_configs_alpha_and_temperature(divergence):
+    case = random_case(7)
+    blended = LossConfig(0.4, 2.5, divergence=divergence)
+    computed = sums_and_gradients(*case, LossConfig(1.0, divergence=divergence), Blend(*map(jnp.float32, (0.4, 2.5))))
+    assert_dense(*case, blended, computed, tolerance=1e-5)
+
+
+def test_alpha_and_temperature_move_over_the_first_part_of_a_phase_and_stay():
+    config = LossConfig(0.8, 4.0, final_distill_weight=0.2, final_temperature=1.0, blend_fraction=0.5)
+    assert Schedule(config, 0, 100)(jnp.int32(3)) is None
+    linear = Schedule(replace(config, blend_schedule="linear"), 20, 100)
+    for step, expected in ((20, (0.8, 4.0)), (45, (0.5, 2.5)), (70, (0.2, 1.0)), (119, (0.2, 1.0))):
+        np.testing.assert_allclose(linear(jnp.int32(step)), expected, rtol=1e-6)
+    cosine = Schedule(replace(config, blend_schedule="cosine"), 20, 100)
+    np.testing.assert_allclose(cosine(jnp.int32(45)), (0.5, 2.5), rtol=1e-6)
+    assert float(cosine(jnp.int32(30)).temperature) > float(linear(jnp.int32(30)).temperature)
+
+
+def test_stored_entries_without_a_rest_are_the_whole_distribution():
+    """Where K reaches the vocabulary, soft targets and an online teacher are one."""
+    hidden, unembedding, batch = random_case(8, V=6)
+    teacher = random_teacher(8, hidden, unembedding)._replace(real=None)
+    logprobs = jax.nn.log_softmax(teacher.hidden @ teacher.unembedding.T, axis=-1)
+    stored = batch._replace(
+        teacher_ids=np.broadcast_to(np.arange(6), logprobs.shape), teacher_logprobs=np.asarray(logprobs)
+    )
+    for divergence in DIVERGENCES:
+        config = LossConfig(0.6, 1.0, divergence=divergence)  # tempered, the rest's floor of 1e-7 would show
+        buckets = sums_and_gradients(hidden, unembedding, stored, config)
+        full = sums_and_gradients(hidden, unembedding, batch, config, teacher=teacher)
+        for ours, theirs in zip(jax.tree.leaves(buckets), jax.tree.leaves(full), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_chunk_size_changes_nothing_but_rounding():
@@ -100,9 +158,10 @@ def test_chunk_size_changes_nothing_but_rounding():
             np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5)
 
 
-def test_prompt_and_padding_contribute_nothing():
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_prompt_and_padding_contribute_nothing(divergence):
     hidden, unembedding, batch = random_case(2)
-    config = LossConfig(0.5, 1.0, 1e-2)
+    config = LossConfig(0.5, 1.0, 1e-2, divergence=divergence)
     sums, (d_hidden, d_unembedding) = sums_and_gradients(hidden, unembedding, batch, config)
     silent = batch.loss_weights == 0
     assert 0 < silent.sum() < silent.size
@@ -127,20 +186,23 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn():
     logprobs = jax.nn.log_softmax(hidden @ unembedding.T, axis=-1)
     ids = np.argsort(-logprobs, axis=-1)[..., :5]
     batch = batch._replace(teacher_ids=ids, teacher_logprobs=np.take_along_axis(np.asarray(logprobs), ids, -1))
-    for temperature in (1.0, 2.0):
-        sums, gradients = sums_and_gradients(hidden, unembedding, batch, LossConfig(1.0, temperature))
-        assert float(sums.kl) == pytest.approx(0, abs=1e-5)
+    for temperature, divergence in itertools.product((1.0, 2.0), DIVERGENCES):
+        config = LossConfig(1.0, temperature, divergence=divergence)
+        sums, gradients = sums_and_gradients(hidden, unembedding, batch, config)
+        assert float(sums.divergence) == pytest.approx(0, abs=1e-5)
         assert max(np.abs(g).max() for g in gradients) < 1e-5
 
 
-def test_extremes_stay_finite():
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_extremes_stay_finite(divergence):
     """A certain teacher whose sixteen-bit mass passes 1, an almost certain student, logits in the hundreds."""
     hidden, unembedding, batch = random_case(5)
     batch = batch._replace(teacher_logprobs=np.full_like(batch.teacher_logprobs, -np.inf))
     batch.teacher_logprobs[..., 0] = 0.0005
-    sums, gradients = sums_and_gradients(hidden * 50, unembedding * 5, batch, LossConfig(1.0, 1.0, 1e-4))
+    config = LossConfig(1.0, 1.0, 1e-4, divergence=divergence)
+    sums, gradients = sums_and_gradients(hidden * 50, unembedding * 5, batch, config)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((sums, gradients)))
-    assert float(sums.kl) > 0
+    assert float(sums.divergence) > 0
 
 
 def test_bfloat16_comes_back_as_bfloat16_and_losses_as_float32():
@@ -160,6 +222,11 @@ def test_bfloat16_comes_back_as_bfloat16_and_losses_as_float32():
         ({"distill_weight": 1.5}, r"loss\.distill_weight=1\.5 is outside 0\.\.1"),
         ({"temperature": 0.0}, r"loss\.temperature=0\.0 must be above 0"),
         ({"chunk_tokens": 0}, r"loss\.chunk_tokens=0 must be at least 1"),
+        ({"divergence": "kl"}, r"loss\.divergence='kl' is unknown: choose one of forward_kl, reverse_kl, jsd"),
+        ({"jsd_beta": 1.0}, r"loss\.jsd_beta=1\.0 must lie between 0 and 1"),
+        ({"blend_schedule": "step"}, r"loss\.blend_schedule='step' is unknown"),
+        ({"blend_fraction": 0.0}, r"loss\.blend_fraction=0\.0 must be above 0"),
+        ({"final_temperature": float("nan")}, r"loss\.final_temperature=nan must be above 0"),
     ],
 )
 def test_impossible_settings_are_refused_by_field(fields, said):
