@@ -4,15 +4,15 @@
     python -m experiments.run --config=13b_distill --workdir=/shared/13b_distill --config.hardware=8xA100-80GB \\
         --config.seeds.sources=CODE --config.seeds.licence=MIT
 
-Hours and dollars (on-demand list prices of June 2025) are planned, not run, and memory is the analytic model's; where
-the chip's compiler is installed, `python -m tools.plan --config=13b_distill --hardware=NAME` compiles the step:
+Hours and dollars (on-demand list prices of June 2025) are planned, not run; memory of GPUs is the compiler's, of
+TPUs in part the analytic model's (docs/performance.md). `python -m tools.plan --config=13b_distill --hardware=NAME` says it anew:
 
 | hardware    | GB a chip    | hours | dollars |
 |-------------|--------------|-------|---------|
-| 8xA100-80GB | 74.7 of 81   |   535 |  $7,667 |
-| 16xH100     | 58.5 of 81   |   114 |  $5,464 |
-| v5e-64      | 10.1 of 17   |   156 | $11,956 |
-| v6e-64      | 15.2 of 34   |    42 |  $7,216 |
+| 8xA100-80GB | 70.1 of 81   |   556 |  $7,969 |
+| 16xH100     | 53.7 of 81   |   117 |  $5,574 |
+| v5e-64      | 7.2 of 17    |   123 |  $9,420 |
+| v6e-64      | 9.2 of 34    |    30 |  $5,114 |
 
 Other amounts of these chips and several TPU slices (`2xv5p-128`) are laid out alike; `--config.context=8192` or `16384`
 makes rows longer and fewer. `docs/training.md` says how a run is started on several hosts.

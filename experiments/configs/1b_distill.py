@@ -4,15 +4,15 @@
     python -m experiments.run --config=1b_distill --workdir=/shared/1b_distill --config.hardware=8xA100-80GB \\
         --config.seeds.sources=CODE --config.seeds.licence=MIT
 
-Hours and dollars (on-demand list prices of June 2025) are planned, not run, and memory is the analytic model's; where
-the chip's compiler is installed, `python -m tools.plan --config=1b_distill --hardware=NAME` compiles the step:
+Hours and dollars (on-demand list prices of June 2025) are planned, not run; memory of GPUs is the compiler's, of
+TPUs in part the analytic model's (docs/performance.md). `python -m tools.plan --config=1b_distill --hardware=NAME` says it anew:
 
 | hardware    | GB a chip    | hours | dollars |
 |-------------|--------------|-------|---------|
-| 8xA100-80GB | 35.2 of 81   |    23 |    $332 |
-| v5e-16      | 9.2 of 17    |    22 |    $415 |
-| v5p-8       | 36.3 of 103  |    35 |    $583 |
-| v6e-8       | 18.2 of 34   |    11 |    $248 |
+| 8xA100-80GB | 30.7 of 81   |    24 |    $343 |
+| v5e-16      | 10.3 of 17   |    23 |    $433 |
+| v5p-8       | 40.3 of 103  |    43 |    $727 |
+| v6e-8       | 18.6 of 34   |    10 |    $225 |
 
 Other amounts of these chips and several TPU slices (`2xv5p-128`) are laid out alike; `--config.context=8192` or `16384`
 makes rows longer and fewer. `docs/training.md` says how a run is started on several hosts.

@@ -4,16 +4,16 @@
     python -m experiments.run --config=34b_distill --workdir=/shared/34b_distill --config.hardware=16xA100-80GB \\
         --config.seeds.sources=CODE --config.seeds.licence=MIT
 
-Hours and dollars (on-demand list prices of June 2025) are planned, not run, and memory is the analytic model's; where
-the chip's compiler is installed, `python -m tools.plan --config=34b_distill --hardware=NAME` compiles the step:
+Hours and dollars (on-demand list prices of June 2025) are planned, not run; memory of GPUs is the compiler's, of
+TPUs in part the analytic model's (docs/performance.md). `python -m tools.plan --config=34b_distill --hardware=NAME` says it anew:
 
 | hardware     | GB a chip    | hours | dollars |
 |--------------|--------------|-------|---------|
-| 16xA100-80GB | 66.1 of 81   |   854 | $24,448 |
-| 32xH100      | 45.0 of 81   |   182 | $17,421 |
-| v5e-256      | 9.3 of 17    |    98 | $30,192 |
-| v5p-128      | 77.4 of 103  |   125 | $33,711 |
-| v6e-128      | 25.7 of 34   |    53 | $18,349 |
+| 16xA100-80GB | 65.9 of 81   |   853 | $24,437 |
+| 32xH100      | 43.4 of 81   |   182 | $17,422 |
+| v5e-256      | 6.7 of 17    |    72 | $21,991 |
+| v5p-128      | 78.2 of 103  |   110 | $29,462 |
+| v6e-128      | 14.1 of 34   |    35 | $11,968 |
 
 Other amounts of these chips and several TPU slices (`2xv5p-128`) are laid out alike; `--config.context=8192` or `16384`
 makes rows longer and fewer. `docs/training.md` says how a run is started on several hosts.

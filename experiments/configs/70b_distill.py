@@ -4,16 +4,16 @@
     python -m experiments.run --config=70b_distill --workdir=/shared/70b_distill --config.hardware=64xA100-80GB \\
         --config.seeds.sources=CODE --config.seeds.licence=MIT
 
-Hours and dollars (on-demand list prices of June 2025) are planned, not run, and memory is the analytic model's; where
-the chip's compiler is installed, `python -m tools.plan --config=70b_distill --hardware=NAME` compiles the step:
+Hours and dollars (on-demand list prices of June 2025) are planned, not run; memory of GPUs is the compiler's, of
+TPUs in part the analytic model's (docs/performance.md). `python -m tools.plan --config=70b_distill --hardware=NAME` says it anew:
 
 | hardware     | GB a chip    | hours | dollars |
 |--------------|--------------|-------|---------|
-| 64xA100-80GB | 56.6 of 81   |   432 | $49,471 |
-| 64xH100      | 56.6 of 81   |   184 | $35,270 |
-| v5e-256      | 15.0 of 17   |   199 | $61,040 |
-| v5p-256      | 75.4 of 103  |   127 | $68,267 |
-| v6e-256      | 22.0 of 34   |    54 | $37,134 |
+| 64xA100-80GB | 54.1 of 81   |   432 | $49,498 |
+| 64xH100      | 54.1 of 81   |   184 | $35,289 |
+| v5e-256      | 10.4 of 17   |   144 | $44,256 |
+| v5p-256      | 76.2 of 103  |   111 | $59,579 |
+| v6e-256      | 12.3 of 34   |    35 | $24,130 |
 
 Other amounts of these chips and several TPU slices (`2xv5p-128`) are laid out alike; `--config.context=8192` or `16384`
 makes rows longer and fewer. `docs/training.md` says how a run is started on several hosts.

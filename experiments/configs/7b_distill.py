@@ -4,17 +4,17 @@
     python -m experiments.run --config=7b_distill --workdir=/shared/7b_distill --config.hardware=8xA100-80GB \\
         --config.seeds.sources=CODE --config.seeds.licence=MIT
 
-Hours and dollars (on-demand list prices of June 2025) are planned, not run, and memory is the analytic model's; where
-the chip's compiler is installed, `python -m tools.plan --config=7b_distill --hardware=NAME` compiles the step:
+Hours and dollars (on-demand list prices of June 2025) are planned, not run; memory of GPUs is the compiler's, of
+TPUs in part the analytic model's (docs/performance.md). `python -m tools.plan --config=7b_distill --hardware=NAME` says it anew:
 
 | hardware    | GB a chip    | hours | dollars |
 |-------------|--------------|-------|---------|
-| 8xA100-80GB | 70.5 of 81   |   280 |  $4,012 |
-| 8xH100      | 70.5 of 81   |   119 |  $2,857 |
-| 8xH200      | 123.3 of 147 |   119 |  $3,812 |
-| v5e-64      | 9.8 of 17    |    82 |  $6,266 |
-| v5p-32      | 60.7 of 103  |   104 |  $6,962 |
-| v6e-64      | 28.5 of 34   |    17 |  $3,000 |
+| 8xA100-80GB | 64.3 of 81   |   287 |  $4,106 |
+| 8xH100      | 64.1 of 81   |   122 |  $2,927 |
+| 8xH200      | 110.1 of 147 |   122 |  $3,906 |
+| v5e-64      | 5.6 of 17    |    71 |  $5,450 |
+| v5p-32      | 59.8 of 103  |   108 |  $7,265 |
+| v6e-64      | 9.1 of 34    |    16 |  $2,809 |
 
 Other amounts of these chips and several TPU slices (`2xv5p-128`) are laid out alike; `--config.context=8192` or `16384`
 makes rows longer and fewer. `docs/training.md` says how a run is started on several hosts.

@@ -6,16 +6,16 @@ The teacher is asked 1,000 questions only, so that the model has seen the form o
     python -m experiments.run --config=7b_scratch --workdir=/shared/7b_scratch --config.hardware=8xA100-80GB \\
         --config.seeds.sources=CODE --config.seeds.licence=MIT
 
-Hours and dollars (on-demand list prices of June 2025) are planned, not run, and memory is the analytic model's; where
-the chip's compiler is installed, `python -m tools.plan --config=7b_scratch --hardware=NAME` compiles the step:
+Hours and dollars (on-demand list prices of June 2025) are planned, not run; memory of GPUs is the compiler's, of
+TPUs in part the analytic model's (docs/performance.md). `python -m tools.plan --config=7b_scratch --hardware=NAME` says it anew:
 
 | hardware    | GB a chip    | hours | dollars |
 |-------------|--------------|-------|---------|
-| 8xA100-80GB | 70.5 of 81   |   982 | $14,043 |
-| 8xH100      | 70.5 of 81   |   418 |  $9,999 |
-| v5e-64      | 9.8 of 17    |   286 | $21,931 |
-| v5p-32      | 60.7 of 103  |   363 | $24,366 |
-| v6e-64      | 28.5 of 34   |    61 | $10,498 |
+| 8xA100-80GB | 64.3 of 81   | 1,004 | $14,370 |
+| 8xH100      | 64.1 of 81   |   428 | $10,245 |
+| v5e-64      | 5.6 of 17    |   248 | $19,074 |
+| v5p-32      | 59.8 of 103  |   378 | $25,426 |
+| v6e-64      | 9.1 of 34    |    57 |  $9,832 |
 
 Other amounts of these chips and several TPU slices (`2xv5p-128`) are laid out alike; `--config.context=8192` or `16384`
 makes rows longer and fewer. `docs/training.md` says how a run is started on several hosts.
