@@ -5,7 +5,8 @@
         --config.seeds.sources=CODE --config.seeds.licence=MIT
 
 Hours and dollars (on-demand list prices of June 2025) are planned, not run; memory of GPUs is the compiler's, of
-TPUs in part the analytic model's (docs/performance.md). `python -m tools.plan --config=13b_distill --hardware=NAME` says it anew:
+TPUs in part the analytic model's (docs/performance.md). It is said anew by
+`python -m tools.plan --config=13b_distill --hardware=NAME`:
 
 | hardware    | GB a chip    | hours | dollars |
 |-------------|--------------|-------|---------|
