@@ -8,7 +8,6 @@ from demiurgic_jax.evaluation.mini_values import (
     cpp_type,
     cpp_value,
     go_value,
-    java_type,
     java_value,
     python_value,
     rust_argument,
@@ -135,8 +134,6 @@ def _rust(row: Row, candidate: str) -> str:
             held = f"{call} == " + ("None" if want is None else f"Some({rust_value(want, inner)})")
         elif kind == "result":
             held = f"{call} == Ok({rust_value(want, inner)})"
-        elif kind == "map":
-            held = f"{call} == {rust_value(want, row['returns'])}"
         else:
             held = f"{call} == {rust_value(want, row['returns'])}"
         lines.append(f'assert!({held}, "case {number}");')
@@ -158,7 +155,7 @@ def _java(row: Row, candidate: str) -> str:
         elif want is None:
             lines.append(f"hold({number}, {call} == null);")
         else:
-            lines.append(f"hold({number}, (({java_type(type_)}) {java_value(want, type_)}).equals({call}));")
+            lines.append(f"hold({number}, java.util.Objects.equals({java_value(want, type_)}, {call}));")
     text = "\n        ".join(lines)
     return (
         "class Main {\n"
