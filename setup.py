@@ -58,7 +58,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["demiurgic_jax*", "experiments*", "tools*"]),
-    package_data={"demiurgic_jax.evaluation": ["prompts/*.jsonl"], "experiments": ["*.html"]},
+    package_data={
+        "demiurgic_jax.evaluation": ["prompts/*.jsonl", "mini/*.jsonl", "mini/README.md"],
+        "experiments": ["*.html"],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["demiurgic=demiurgic_jax.cli.main:main"]},

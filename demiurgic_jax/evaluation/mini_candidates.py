@@ -10,9 +10,10 @@ _COMMENT = r"|(?P<comment>//[^\n]*|/\*[\s\S]*?\*/)"
 _QUOTED = r'"(?:\\.|[^"\\\n])*"'
 _SINGLY_QUOTED = _QUOTED.replace('"', "'")
 _LETTER = r"'(?:\\[^\n]+?|[^'\\\n])'"  # in Rust a single quote alone begins a lifetime
+_LONG = r'"""[\s\S]*?"""|' + r"'''[\s\S]*?'''"
 _TEMPLATE = r"`(?:\\[\s\S]|[^`\\])*`"
 _LEXEMES = {
-    "python": rf"""(?P<string>[rbfRBF]{{0,2}}(?:\"\"\"[\s\S]*?\"\"\"|{_QUOTED}|{_SINGLY_QUOTED}))|(?P<comment>#[^\n]*)""",
+    "python": rf"(?P<string>[rbfRBF]{{0,2}}(?:{_LONG}|{_QUOTED}|{_SINGLY_QUOTED}))|(?P<comment>#[^\n]*)",
     "script": rf"(?P<string>{_QUOTED}|{_SINGLY_QUOTED}|{_TEMPLATE}){_COMMENT}",
     "braces": rf"(?P<string>{_QUOTED}|{_LETTER}|{_TEMPLATE}){_COMMENT}",
 }

@@ -105,7 +105,7 @@ def _go(jobs: Jobs, folder: Path) -> set[str]:
         imports.append(f'import "mini/j{number}"')
         tests.append(f'{{"{name}", j{number}.TestMini}},')
     (folder / "go.mod").write_text("module mini\n\ngo 1.18\n")
-    run = 'testing.Main(func(_, _ string) (bool, error) { return true, nil }, []testing.InternalTest{\n%s\n}, nil, nil)'
+    run = "testing.Main(func(_, _ string) (bool, error) { return true, nil }, []testing.InternalTest{\n%s\n}, nil, nil)"
     lines = ["package main", 'import "testing"', *imports, "func main() {", run % "\n".join(tests), "}"]
     (folder / "main.go").write_text("\n".join(lines))
     _checked("go", "build", "-o", "program", ".", folder=folder)
@@ -120,7 +120,9 @@ def _rust(jobs: Jobs, folder: Path) -> set[str]:
     (folder / "jobs.rs").write_text("\n".join(modules))
     _checked("rustc", "--edition=2021", "--cap-lints=allow", "--test", "jobs.rs", "-o", "jobs", folder=folder)
     output = _run(folder / "jobs", folder=folder).stdout
-    ended = {int(i): result for i, result in re.findall(r"^test j(\d+)::tests::mini \.\.\. (\w+)", output, re.MULTILINE)}
+    ended = {
+        int(i): result for i, result in re.findall(r"^test j(\d+)::tests::mini \.\.\. (\w+)", output, re.MULTILINE)
+    }
     assert set(ended) == set(range(len(jobs))), output[-2000:]
     return {name for i, name in enumerate(jobs) if ended[i] != "ok"}
 
@@ -144,8 +146,8 @@ def _cpp(jobs: Jobs, folder: Path) -> set[str]:
         text = "\n".join(parts)
         includes |= dict.fromkeys(re.findall(r"^#include .*", text, re.MULTILINE))
         body = re.sub(r"^#include .*", "", text, flags=re.MULTILINE).replace("int main()", "int run()")
-        spaces.append(f"namespace j{number} {{\n{body}\n}}")
-        calls.append(f'if (fork() == 0) return j{number}::run(); wait(&status); if (status) puts("{name}");')
+        spaces.append(f"namespace job{number} {{\n{body}\n}}")
+        calls.append(f'if (fork() == 0) return job{number}::run(); wait(&status); if (status) puts("{name}");')
     head = [*includes, "#include <cstdio>", "#include <sys/wait.h>", "#include <unistd.h>"]
     main = ["int main() {", "setvbuf(stdout, nullptr, _IONBF, 0); int status;", *calls, "return 0;", "}"]
     (folder / "jobs.cpp").write_text("\n".join([*head, *spaces, *main]))
