@@ -10,9 +10,10 @@ from pathlib import Path
 
 
 def cached(name: str, content: str, make: Callable[[Path, Path], None]) -> Path:
-    """A folder that `make` has filled, given where to fill it and where it will then lie, kept under $DEMIURGIC_CACHE or ~/.cache/demiurgic for the next time.
+    """A folder that `make` has filled, given where to fill it and where it will then lie.
 
-    `content` is all that the result depends on. Processes that want it at once wait for the one that makes it.
+    It is kept under $DEMIURGIC_CACHE or ~/.cache/demiurgic. `content` is all that the result depends on. Processes
+    that want it at once wait for the one that makes it.
     """
     root = Path(os.environ.get("DEMIURGIC_CACHE") or Path.home() / ".cache" / "demiurgic") / "sandbox"
     root.mkdir(parents=True, exist_ok=True)

@@ -91,7 +91,7 @@ def run_build(build: Build, tools: Toolchain, inputs: Sequence[str], limits: Lim
 
 
 def run_tests_build(build: Build, tools: Toolchain, limits: Limits, *, isolate: bool) -> Verdict:
-    """Builds and runs a candidate with its tests; `passed` only when the harness reports the token that it was given."""
+    """Builds and runs a candidate with its tests; `passed` only when the harness reports the token given to it."""
     with built(build, tools, isolate=isolate) as command:
         if isinstance(command, Verdict):
             return command

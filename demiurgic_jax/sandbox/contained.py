@@ -55,7 +55,9 @@ class Contained:
         self.limits, self.isolate = limits, isolate
         self.scratch = None if isolate else tempfile.mkdtemp(prefix="demiurgic-unisolated-")
         self.process, pipes = self._start(command, limits, readable, writable, channels or {}, address_space)
-        assert self.process.stdin and self.process.stdout and self.process.stderr
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
         self.tree = ProcessTree(self.process.pid)
         self.inputs = {self.process.stdin.fileno(): memoryview(b""), pipes["job"]: memoryview(b"")}
         self.outputs = {

@@ -137,5 +137,5 @@ def _compiled_library(go: str, compiler: str, version: str) -> Path:
 
 
 def _standard_library(tools: Toolchain) -> Path:
-    """The folder of `importcfg`, which names the compiled packages of the standard library and of the assert package."""
+    """The folder of `importcfg`, which names the compiled packages: the standard library's and assert."""
     return _compiled_library(tools.programs["go"], tools.programs["compile"], tools.version)

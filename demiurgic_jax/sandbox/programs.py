@@ -83,13 +83,13 @@ def run_tests(
     if language == "python":
         return run_python_tests(candidate, tests, entry_point, limits, isolate=isolate)
     if language in ("javascript", "typescript"):
-        scripts = [candidate, tests]
+        scripts = candidate, tests
         if language == "typescript":
-            for place, text in enumerate(scripts):
-                script = javascript_of(text, tools, isolate=isolate)
-                if isinstance(script, Verdict):
-                    return script
-                scripts[place] = script
+            stripped = [javascript_of(text, tools, isolate=isolate) for text in scripts]
+            wrong = next((each for each in stripped if isinstance(each, Verdict)), None)
+            if wrong:
+                return wrong
+            scripts = str(stripped[0]), str(stripped[1])
         return run_javascript_tests(*scripts, tools, limits, isolate=isolate)
     return run_tests_build(_tests_build(language, candidate, tests, tools, limits), tools, limits, isolate=isolate)
 

@@ -19,8 +19,7 @@ def run_python(program: str, stdin: str, limits: Limits, *, isolate: bool = True
     """Runs `program` as a script with the standard library only; `passed` means that it exited with 0."""
 
     def start() -> Crew:
-        command = _interpreter("python_program.py", "{job}")
-        return (Contained(command, limits, readable=[python_prefix()], address_space=True, isolate=isolate),)
+        return (_interpreter("python_program.py", ["{job}"], limits, isolate),)
 
     (worker,) = workers().take(("python program", limits, isolate), start)
     worker.give(json.dumps(program).encode(), stdin.encode("utf-8", "surrogatepass"))
@@ -35,18 +34,19 @@ def run_python_tests(
     def start() -> Crew:
         to_candidate_read, to_candidate_write = os.pipe()
         to_tests_read, to_tests_write = os.pipe()
-        common = {"readable": [python_prefix()], "address_space": True, "isolate": isolate}
-        tests_side = Contained(
-            _interpreter("python_tests.py", "{job}", "{report}", "{receive}", "{send}"),
+        tests_side = _interpreter(
+            "python_tests.py",
+            ["{job}", "{report}", "{receive}", "{send}"],
             limits,
-            channels={"receive": to_tests_read, "send": to_candidate_write},
-            **common,
+            isolate,
+            {"receive": to_tests_read, "send": to_candidate_write},
         )
-        candidate_side = Contained(
-            _interpreter("python_candidate.py", "{job}", "{receive}", "{send}"),
+        candidate_side = _interpreter(
+            "python_candidate.py",
+            ["{job}", "{receive}", "{send}"],
             limits,
-            channels={"receive": to_candidate_read, "send": to_tests_write},
-            **common,
+            isolate,
+            {"receive": to_candidate_read, "send": to_tests_write},
         )
         return tests_side, candidate_side
 
@@ -72,6 +72,10 @@ def judged_by_report(verdict: Verdict, tests: Contained, candidate: Contained, h
     return replace(verdict, status="failed", reason=report if report != held else "the tests left early")
 
 
-def _interpreter(harness: str, *arguments: str) -> list[str]:
+def _interpreter(
+    harness: str, arguments: list[str], limits: Limits, isolate: bool, channels: dict[str, int] | None = None
+) -> Contained:
     text = (_HARNESS / "python_wire.py").read_text() + (_HARNESS / harness).read_text()
-    return [python_program(), "-I", "-S", "-c", text, *arguments]
+    command = [python_program(), "-I", "-S", "-c", text, *arguments]
+    folders = [python_prefix()]
+    return Contained(command, limits, readable=folders, channels=channels, address_space=True, isolate=isolate)

@@ -98,9 +98,9 @@ class _Watch:
             # Bubblewrap's own two processes do not count.
             if each.tree.tasks > self.limits.processes + 2:
                 return ("processes", "the limit of processes and threads"), active
-            if each.tree.resident > self.limits.memory_bytes:
-                if each.tree.exclusive_memory() > self.limits.memory_bytes:
-                    return ("memory", "the limit of memory"), active
+            most = self.limits.memory_bytes
+            if each.tree.resident > most and each.tree.exclusive_memory() > most:
+                return ("memory", "the limit of memory"), active
             if each.cpu_seconds > self.limits.cpu_seconds:
                 return ("timeout", "the limit in CPU seconds"), active
         return None, active

@@ -106,7 +106,7 @@ def _typescript() -> Toolchain:
     library = prefix / "lib" / "node_modules" / "typescript" / "lib" / "typescript.js"
     if not library.exists():
         raise MissingToolchainError(
-            f"node {node.version} does not read TypeScript (install node 22.13 or later, or: npm install -g typescript@5)"
+            f"node {node.version} does not read TypeScript (install node 22.13, or: npm install -g typescript@5)"
         )
     return Toolchain({**node.programs, "typescript": str(library)}, (*node.folders, str(library.parents[1])), "5")
 

@@ -3,7 +3,6 @@ const vm = require('vm');
 
 class CandidateSide extends Peer {
   encodeOther(value) {
-    if (this.theirs.has(value)) return ['yours', this.theirs.get(value)];
     if (value instanceof Error) return ['error', String(value.name), String(value.message)];
     if (typeof value === 'object' && typeof value.next === 'function' && typeof value[Symbol.iterator] === 'function') {
       return ['iterator', this.handle(value)];
@@ -22,8 +21,6 @@ class CandidateSide extends Peer {
     this.theirs.set(stub, number);
     return stub;
   }
-
-  theirs = new Map();
 }
 
 const OPERATIONS = {

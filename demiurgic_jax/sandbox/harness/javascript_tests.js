@@ -4,11 +4,9 @@ const vm = require('vm');
 const assert = require('assert');
 
 class TestsSide extends Peer {
-  standIns = new Map();
   asked = 0;
 
   encodeOther(value) {
-    if (this.standIns.has(value)) return ['yours', this.standIns.get(value)];
     if (typeof value === 'function') return ['function', this.handle(value)];
     if (typeof value[Symbol.iterator] === 'function') return this.encode([...value]);
     throw new TypeError('an object of the tests cannot be handed to the candidate');
@@ -16,9 +14,9 @@ class TestsSide extends Peer {
 
   decodeOther(kind, ...parts) {
     if (kind === 'error') return makeError(...parts);
-    for (const [known, number] of this.standIns) if (number === parts[0]) return known;
+    for (const [known, number] of this.theirs) if (number === parts[0]) return known;
     const made = kind === 'iterator' ? this.iterator(parts[0]) : this.standIn(kind, parts[0]);
-    this.standIns.set(made, parts[0]);
+    this.theirs.set(made, parts[0]);
     return made;
   }
 
@@ -32,7 +30,6 @@ class TestsSide extends Peer {
 
   standIn(kind, number) {
     const me = ['yours', number];
-    // eslint-disable-next-line prefer-arrow-callback
     return new Proxy(kind === 'function' ? function candidate() {} : {}, {
       apply: (_, self, values) => this.call('call', me, self, values),
       construct: (_, values) => this.call('new', me, undefined, values),
@@ -50,7 +47,7 @@ class TestsSide extends Peer {
 
   call(operation, me, self, values) {
     this.asked++;
-    return this.exchange([operation, me, this.standIns.has(self) ? this.encode(self) : ['undefined'], this.encode(values)], values);
+    return this.exchange([operation, me, this.theirs.has(self) ? this.encode(self) : ['undefined'], this.encode(values)], values);
   }
 
   ask(operation, ...data) {

@@ -16,6 +16,7 @@ class Peer {
     this.receiveFrom = receive;
     this.sendTo = send;
     this.objects = [];
+    this.theirs = new Map();
   }
 
   send(message) {
@@ -45,6 +46,10 @@ class Peer {
   }
 
   encode(value) {
+    // Of the other side's objects first: a stand-in looks like what it stands for.
+    if (value !== null && (typeof value === 'object' || typeof value === 'function') && this.theirs.has(value)) {
+      return ['yours', this.theirs.get(value)];
+    }
     switch (typeof value) {
       case 'undefined': return ['undefined'];
       case 'bigint': return ['bigint', String(value)];

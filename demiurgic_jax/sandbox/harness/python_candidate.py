@@ -2,6 +2,7 @@
 
 import operator
 
+BY_NAME = "eq ne lt le gt ge add sub mul truediv floordiv mod pow matmul neg pos"
 OPERATIONS = {
     "call": lambda called, args, kwargs: called(*args, **kwargs),
     "get": getattr,
@@ -26,10 +27,7 @@ OPERATIONS = {
     "isinstance": lambda kind, value: isinstance(value, kind),
     "enter": lambda value: value.__enter__(),
     "exit": lambda value, *error: value.__exit__(None, None, None),
-    **{
-        name: getattr(operator, name)
-        for name in "eq ne lt le gt ge add sub mul truediv floordiv mod pow matmul neg pos".split()
-    },
+    **{name: getattr(operator, name) for name in BY_NAME.split()},
     "and": operator.and_,
     "or": operator.or_,
     "xor": operator.xor,
@@ -123,7 +121,7 @@ def load(peer, source):
     exec(compile(source, "candidate.py", "exec"), module.__dict__)
     names = {name: value for name, value in module.__dict__.items() if not isinstance(value, types.ModuleType)}
     names = {name: peer.encode(value) for name, value in names.items() if not name.startswith("__")}
-    return module, names
+    return names
 
 
 def main():
@@ -133,7 +131,7 @@ def main():
     source = read_job(job)["candidate"]
     sys.stdout = Output()
     try:
-        module, names = load(peer, source)
+        names = load(peer, source)
     except BaseException as error:
         import traceback
 

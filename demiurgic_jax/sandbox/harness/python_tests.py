@@ -30,7 +30,7 @@ class StandIn:
 
     def _ask(self, operation, *values):
         result = self._peer.ask(operation, self, *values)
-        if type(result) is StandIn and (self._open or self._makes_instances and operation == "call"):
+        if type(result) is StandIn and (self._open or (self._makes_instances and operation == "call")):
             object.__setattr__(result, "_open", True)
         return result
 
@@ -102,7 +102,23 @@ class StandIn:
 
 for _name in ("iter", "enter", "exit", "getitem", "setitem", "delitem", "reversed", "abs", "neg", "pos", "invert"):
     setattr(StandIn, f"__{_name}__", lambda self, *values, _name=_name: self._ask(_name, *values))
-for _name in "lt le gt ge add sub mul truediv floordiv mod pow matmul and or xor".split():
+for _name in [
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "matmul",
+    "and",
+    "or",
+    "xor",
+]:
     setattr(StandIn, f"__{_name}__", lambda self, other, _name=_name: self._ask_pair(_name, other))
 StandIn.__await__ = lambda self: iter_of(self._ask("await"))
 
@@ -208,11 +224,10 @@ def change(value, now):
 def own_imports(tree):
     """The candidate's imports that are made here too: modules of the standard library, and names from honest ones."""
     for node in tree.body:
-        if isinstance(node, ast.Import) and all(
-            alias.name.partition(".")[0] in sys.stdlib_module_names for alias in node.names
-        ):
-            yield node
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in HONEST:
+        if (
+            isinstance(node, ast.Import)
+            and all(alias.name.partition(".")[0] in sys.stdlib_module_names for alias in node.names)
+        ) or (isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in HONEST):
             yield node
 
 

@@ -10,7 +10,6 @@ import datetime
 import decimal
 import fractions
 import io
-import itertools
 import json
 import os
 import sys
@@ -167,9 +166,7 @@ def read_job(descriptor):
 
 def prepare_modules():
     """What most programs import, loaded before there is one, and the names that `site` would have given."""
-    import bisect, copy, functools, heapq, math, operator, random, re, string, typing  # noqa: E401, F401
-
-    import builtins
+    import bisect, builtins, copy, functools, heapq, math, operator, random, re, string, typing  # noqa: E401, F401, I001
 
     def leave(code=None):
         raise SystemExit(code)
