@@ -74,7 +74,9 @@ def load_benchmarks(names: str, data: DataFolder) -> list[Benchmark]:
     """Those of a list with commas; UserError where there is none, or one twice."""
     listed = [name.strip() for name in names.split(",") if name.strip()]
     if not listed or len(set(listed)) < len(listed):
-        raise UserError(f"--benchmarks={names!r} names {'one twice' if listed else 'none'}: known are {', '.join(NAMES)}")
+        raise UserError(
+            f"--benchmarks={names!r} names {'one twice' if listed else 'none'}: known are {', '.join(NAMES)}"
+        )
     return [load_benchmark(name, data) for name in listed]
 
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from demiurgic_jax.sandbox.verdict import Language
 
 # A closing fence may be missing, where the answer was cut off.
-_FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r"^[ \t]*(```+|~~~+)[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL
+)
 _TAGS: dict[str, tuple[str, ...]] = {
     "python": ("python", "py", "python3"),
     "javascript": ("javascript", "js", "node"),

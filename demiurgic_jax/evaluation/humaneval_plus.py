@@ -33,7 +33,7 @@ _NOT_NONE = {"check_str", "text_match_three", "text_starta_endb"}
 # Whose reference is in doubt: one result for every input is taken too.
 _CONSTANT = {"are_equivalent": True, "sum_div": 0}
 
-_CHECK = '''
+_CHECK = """
 import copy as _copy
 import math as _math
 
@@ -74,12 +74,14 @@ def check(candidate):
         want = reference(*_copy.deepcopy(inputs))
         got = candidate(*_copy.deepcopy(inputs))
         assert _same(got, want, inputs), f"input {number} of {len(_INPUTS)}: {inputs!r:.200}"
-'''
+"""
 
 
 def humaneval_plus_problems(rows: Sequence[Row]) -> list[Problem]:
     return [
-        python_completion(row, plus_tests(row, [*row["base_input"], *row["plus_input"]]), HUMANEVAL_PLUS_STOPS, "complete")
+        python_completion(
+            row, plus_tests(row, [*row["base_input"], *row["plus_input"]]), HUMANEVAL_PLUS_STOPS, "complete"
+        )
         for row in rows
     ]
 

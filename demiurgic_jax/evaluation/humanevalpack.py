@@ -41,7 +41,19 @@ _SETUP = {
     "cpp": "".join(
         f"#include<{name}>\n"
         for name in (
-            *("stdlib.h", "algorithm", "cmath", "math.h", "numeric", "stdio.h", "vector", "set", "map", "queue", "stack"),
+            *(
+                "stdlib.h",
+                "algorithm",
+                "cmath",
+                "math.h",
+                "numeric",
+                "stdio.h",
+                "vector",
+                "set",
+                "map",
+                "queue",
+                "stack",
+            ),
             *("list", "deque", "string", "climits", "cstring", "iostream", "sstream", "fstream"),
         )
     )

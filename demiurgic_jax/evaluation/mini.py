@@ -73,7 +73,7 @@ def _problem(row: Row) -> Problem:
         skill=row["skill"],
         question=_question(row),
         judging=MiniJudging(row),
-        canonical=row["reference"],
+        canonical=row["code"] if row["skill"] == "explain" else row["reference"],
         buggy=row["code"] if row["skill"] == "fix" else None,
         retelling=_retelling(row) if row["skill"] == "explain" else None,
     )
@@ -110,7 +110,9 @@ def _retelling(row: Row) -> Retelling:
 def _for_code(row: Row, asked: str) -> Question:
     """A question that is answered with a whole function."""
     fence = f"```{row['language']}\n"
-    return Question(f"{asked}\n\n{fence}", f"{asked}\n\nAnswer with the whole function in one code block.", _FENCE_STOPS)
+    return Question(
+        f"{asked}\n\n{fence}", f"{asked}\n\nAnswer with the whole function in one code block.", _FENCE_STOPS
+    )
 
 
 def _fenced(row: Row, code: str) -> str:

@@ -222,13 +222,15 @@ def _parse(content: bytes, path: Path, file: PublishedFile, any_version: bool) -
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
         rows = [json.loads(line) for line in text.split("\n") if line.strip()]
     except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is damaged or no file of JSON lines ({error}): remove it to have it fetched") from error
+        raise UserError(
+            f"{path} is damaged or no file of JSON lines ({error}): remove it to have it fetched"
+        ) from error
     for number, row in enumerate(rows, start=1):
         missing = [name for name in file.fields if not isinstance(row, dict) or name not in row]
         if missing:
             raise UserError(
-                f"{path} row {number} has no field {missing[0]!r}, which {Path(file.name).name} has in the version that "
-                "is read here: give that version"
+                f"{path} row {number} has no field {missing[0]!r}, which {Path(file.name).name} has in the version "
+                "that is read here: give that version"
             )
     if not rows or (file.rows and len(rows) != file.rows and not any_version):
         raise UserError(f"{path} has {len(rows)} rows, not {file.rows or 'any'}: it is another version or cut off")
