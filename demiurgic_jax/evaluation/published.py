@@ -19,14 +19,15 @@ from demiurgic_jax.data.files import replacing
 from demiurgic_jax.errors import UserError
 
 RECORDED = "checksums.json"
-_BLOCK = 1 << 16
 _GITHUB = "https://github.com"
 _PACK = "https://huggingface.co/datasets/bigcode/humanevalpack/resolve/main/data"
 _INFILLING = f"{_GITHUB}/openai/human-eval-infilling/raw/master/data"
 _INFILLING_FIELDS = ("task_id", "entry_point", "prompt", "suffix", "canonical_solution", "test")
 _PLUS_FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "base_input", "plus_input", "atol")
-_PACK_FIELDS = ("task_id", "prompt", "declaration", "canonical_solution", "buggy_solution", "bug_type", "test")
-_PACK_FIELDS += ("entry_point", "docstring", "instruction")
+_PACK_FIELDS = (
+    *("task_id", "prompt", "declaration", "canonical_solution", "buggy_solution", "bug_type", "test"),
+    *("entry_point", "docstring", "instruction"),
+)
 _PACK_SHA256 = {
     "python": "b1376d72be4bd016a62ad043d9de3846edb8d63edf1222da802a31330c14c3a7",
     "js": "04c86c1fac5f33818d9187cba278ed1dfc66cc259372dd8342126aa580fb7569",
@@ -206,7 +207,7 @@ def _download(file: PublishedFile, part: Path, progress: Callable[[str, int, int
         done = begun if resumed else 0
         total = done + int(answer.headers.get("content-length", 0))
         with part.open("ab" if resumed else "wb") as out:
-            for block in answer.iter_raw(_BLOCK):
+            for block in answer.iter_raw():
                 out.write(block)
                 done += len(block)
                 progress(Path(file.name).name, done, total)

@@ -115,9 +115,8 @@ def read_results(path: Path) -> dict[Key, Result]:
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line:
-            continue
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")  # what a kill cut off has no line end
+    for number, line in enumerate(lines, start=1):
         try:
             yield json.loads(line)
         except ValueError as error:

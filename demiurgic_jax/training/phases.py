@@ -21,6 +21,7 @@ from demiurgic_jax.training.config import TrainConfig
 from demiurgic_jax.training.loop import say_on_stderr, train
 from demiurgic_jax.training.profiling import ProfileWindow
 from demiurgic_jax.training.resuming import Phase
+from demiurgic_jax.training.watching import Watch
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def train_in_phases(
     on_step: Callable[[int, Mapping[str, float]], None],
     profile: ProfileWindow | None = None,
     warn: Callable[[str], None] = say_on_stderr,
+    watch: Watch | None = None,
 ) -> None:
     """Trains one phase after the other, as `train` does each. The rows of metrics say the phase's number, from 1."""
     phases = placed([plan.name for plan in plans], [plan.config.steps for plan in plans])
@@ -74,4 +76,5 @@ def train_in_phases(
             profile=profile if profile is not None and profile.starts_in(phase.start, plan.config.steps) else None,
             warn=warn,
             phase=phase,
+            watch=watch,
         )

@@ -21,6 +21,7 @@ from demiurgic_jax.training.metrics import parameter_overview, read_metrics
 from demiurgic_jax.training.optimizer import make_optimizer
 from demiurgic_jax.training.phases import PhasePlan, train_in_phases
 from experiments.progress import StageProgress
+from experiments.scoring import check_watching, watching
 from experiments.stages.cache import cache_folder
 from experiments.stages.shards import mixture, outside_fingerprints, shard_set
 from experiments.stages.stage import Run, Stage
@@ -46,6 +47,7 @@ def _check(run: Run) -> None:
     for phase in phase_configs(run.config):
         make_optimizer(phase.train.optimizer, phase.train.steps)
         outside_fingerprints(run, phase.train.mixture)
+    check_watching(run)
 
 
 def _inputs(run: Run) -> Mapping[str, Any]:
@@ -123,6 +125,7 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
         on_step=show,
         profile=run.profile,
         warn=progress.say,
+        watch=watching(run, model, tokenizer, progress),
     )
     if jax.process_index() > 0:
         return {}

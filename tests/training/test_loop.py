@@ -99,6 +99,26 @@ def test_a_stopped_run_goes_on_to_the_same_bits(trainer, unbroken, tmp_path):
     assert lasting(read_metrics(tmp_path / "metrics.jsonl")) == lasting(read_metrics(unbroken / "metrics.jsonl"))
 
 
+def test_what_watches_sees_the_parameters_every_so_many_steps_and_its_figures_are_kept(trainer, unbroken, tmp_path):
+    seen = {}
+
+    def look(step, params):
+        seen[step] = float(sum(abs(leaf).sum() for leaf in jax.tree.leaves(params)))
+        return {"pass_at_1/mini": step / 100}
+
+    trainer(tmp_path, watch=Watch(4, look))
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [*seen] == [step for step in range(4, CONFIG.steps + 1, 4)]
+    assert len({*seen.values()}) == len(seen)
+    assert {row["step"]: row["pass_at_1/mini"] for row in rows if "pass_at_1/mini" in row} == {s: s / 100 for s in seen}
+    # It only looks: what is learnt is the same.
+    assert lasting([row for row in rows if row["step"] == CONFIG.steps])[0]["loss"] == unbroken_loss(unbroken)
+
+
+def unbroken_loss(folder):
+    return next(row["loss"] for row in read_metrics(folder / "metrics.jsonl") if row["step"] == CONFIG.steps)
+
+
 def test_a_finished_run_is_left_as_it_is(trainer, unbroken):
     before = (unbroken / "metrics.jsonl").read_bytes()
     assert trainer(unbroken) == []
