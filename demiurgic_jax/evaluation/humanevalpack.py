@@ -10,6 +10,7 @@ from typing import Any
 
 from demiurgic_jax.evaluation.benchmark import EXPLANATION, Problem, Question, Retelling
 from demiurgic_jax.evaluation.continuation import Continuation
+from demiurgic_jax.evaluation.extraction import defines
 from demiurgic_jax.sandbox.verdict import Language
 
 Row = Mapping[str, Any]
@@ -156,11 +157,8 @@ def _preamble(row: Row, language: Language) -> str:
     lines = row["prompt"].rstrip().split("\n")
     if language == "java":
         return "\n".join(line for line in lines if line.startswith("import "))
-    heads = [place for place, line in enumerate(lines) if row["entry_point"] in line and not _is_remark(line)]
+    heads = [place for place, line in enumerate(lines) if defines(line, row["entry_point"], language)]
     text = "\n".join(lines[: heads[-1]] if heads else [])
     # A description that the cut has left open would swallow the answer.
     return text if text.count("/*") == text.count("*/") and text.count('"""') % 2 == 0 else ""
 
-
-def _is_remark(line: str) -> bool:
-    return line.lstrip().startswith(("//", "*", "#", ">>>", "/*"))

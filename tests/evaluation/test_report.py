@@ -42,7 +42,7 @@ def results_of(outcomes, **more):
 
 
 def test_scores_are_told_by_language_skill_and_bug_type():
-    rows = results_of([True, False, True, False]) + [result(9, True, language="go", skill="explain")]
+    rows = [*results_of([True, False, True, False]), result(9, True, language="go", skill="explain")]
     scores = benchmark_scores("b", rows)
     assert scores.whole.pass_at[1].value == 3 / 5
     assert {name: each.pass_at[1].value for name, each in scores.parts["language"].items()} == {"python": 0.5, "go": 1}
@@ -60,7 +60,8 @@ def test_a_language_that_was_not_run_counts_nowhere():
 
 def test_pass_at_k_is_told_for_as_many_samples_as_there_are():
     rows = [result(n, n == s, sample=s) for n in range(4) for s in range(5)]
-    assert {k: each.value for k, each in benchmark_scores("b", rows).whole.pass_at.items()} == {1: 0.2, 5: 1.0}
+    found = {k: each.value for k, each in benchmark_scores("b", rows).whole.pass_at.items()}
+    assert found == pytest.approx({1: 0.2, 5: 1.0})
 
 
 def test_models_are_compared_on_the_problems_that_both_have_run():
@@ -118,7 +119,7 @@ def test_copies_of_problems_in_the_shards_are_found(sums, tmp_path):
     problem = replace(sums.problems[0], id="Sums/copied", canonical=solution)
     benchmark = replace(sums, problems=(*sums.problems, problem))
     texts = ["print('hello')\n" * 20, "import os\n\n" + solution.replace("total", "t"), "def other():\n    return 1\n"]
-    tokenizer = train_sentencepiece(texts * 3, 330)
+    tokenizer = train_sentencepiece(texts * 3, 380)
     documents = [
         Document(str(number), "python", "code", np.array(tokenizer.encode(text), np.uint16))
         for number, text in enumerate(texts)
