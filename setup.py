@@ -72,7 +72,7 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["demiurgic_jax*", "experiments*", "tools*"]),
     package_data={
-        "demiurgic_jax.evaluation": ["prompts/*.jsonl"],
+        "demiurgic_jax.evaluation": ["prompts/*.jsonl", "mini/*.jsonl", "mini/README.md"],
         "demiurgic_jax.sandbox": ["harness/*"],
         "experiments": ["*.html"],
     },

@@ -6,14 +6,17 @@ from typing import Any
 
 Row = Mapping[str, Any]  # a line of mini/LANGUAGE.jsonl; its README says what is in it
 
-# Strings, comments and single characters, in the order in which they are tried.
+_COMMENT = r"|(?P<comment>//[^\n]*|/\*[\s\S]*?\*/)"
+_QUOTED = r'"(?:\\.|[^"\\\n])*"'
+_SINGLY_QUOTED = _QUOTED.replace('"', "'")
+_LETTER = r"'(?:\\[^\n]+?|[^'\\\n])'"  # in Rust a single quote alone begins a lifetime
+_LONG = r'"""[\s\S]*?"""|' + r"'''[\s\S]*?'''"
+_TEMPLATE = r"`(?:\\[\s\S]|[^`\\])*`"
 _LEXEMES = {
-    "python": r'(?P<string>[rbfRBF]{0,2}(?:"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'))'
-    r"|(?P<comment>#[^\n]*)",
-    "braces": r'(?P<string>"(?:\\.|[^"\\\n])*"|`(?:\\[\s\S]|[^`\\])*`|\'(?:\\.[^\']*|[^\'\\\n])\')'
-    r"|(?P<comment>//[^\n]*|/\*[\s\S]*?\*/)",
+    "python": rf"(?P<string>[rbfRBF]{{0,2}}(?:{_LONG}|{_QUOTED}|{_SINGLY_QUOTED}))|(?P<comment>#[^\n]*)",
+    "script": rf"(?P<string>{_QUOTED}|{_SINGLY_QUOTED}|{_TEMPLATE}){_COMMENT}",
+    "braces": rf"(?P<string>{_QUOTED}|{_LETTER}|{_TEMPLATE}){_COMMENT}",
 }
-_LEXEMES["script"] = _LEXEMES["braces"].replace(r"'(?:\\.[^']*|[^'\\\n])'", r"'(?:\\.|[^'\\\n])*'")
 _WORD = r"|(?P<word>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?\w*|\w+)|(?P<sign>[^\s\w])"
 _DOCSTRING = re.compile(r'(:[ \t]*\n[ \t]*)(?:"""[\s\S]*?"""|"[^"\n]*")[ \t]*(?=\n)')
 _JAVA_CLASS = re.compile(r"^(?:public\s+|final\s+|abstract\s+)*(?:class|record|interface|enum)\s+(\w+)", re.MULTILINE)

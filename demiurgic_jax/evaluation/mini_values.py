@@ -104,7 +104,9 @@ def java_value(value: Any, type_: str) -> str:
     if kind == "string":
         return _quoted(value, lambda code: "".join(f"\\u{unit:04x}" for unit in _utf16(code)))
     if kind == "list":
-        return f"new java.util.ArrayList<{java_type(inner)}>(java.util.Arrays.asList({_items(java_value, value, inner)}))"
+        return (
+            f"new java.util.ArrayList<{java_type(inner)}>(java.util.Arrays.asList({_items(java_value, value, inner)}))"
+        )
     if kind == "map":
         entries = (
             f"java.util.Map.entry({java_value(key, 'string')}, {java_value(item, inner)})"
