@@ -161,4 +161,3 @@ def _preamble(row: Row, language: Language) -> str:
     text = "\n".join(lines[: heads[-1]] if heads else [])
     # A description that the cut has left open would swallow the answer.
     return text if text.count("/*") == text.count("*/") and text.count('"""') % 2 == 0 else ""
-

@@ -22,6 +22,14 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(why_unavailable() is not None, reason=f"no sandbox: {why_unavailable()}")
 
 
+@pytest.fixture(autouse=True)
+def _compiled_programs_stay_where_tests_keep_them():
+    """The command keeps them where a user does."""
+    kept = jax.config.jax_compilation_cache_dir
+    yield
+    jax.config.update("jax_compilation_cache_dir", kept)
+
+
 @pytest.fixture(scope="module")
 def parts():
     """A tokenizer, a network that has learnt nothing, and its numbers."""
@@ -41,13 +49,14 @@ def checkpoint(parts, tmp_path_factory):
 
 
 def arguments(out, *more):
-    return ["--benchmarks=demiurgic-mini:python", "--limit=3", "--max-tokens=8", f"--out={out}", *map(str, more)]
+    wanted = ["--benchmarks=demiurgic-mini:python", "--limit=3", "--max-tokens=8", "--concurrency=2"]
+    return [*wanted, f"--out={out}", *map(str, more)]
 
 
 def test_a_checkpoint_and_a_server_of_it_get_the_same_answers_and_are_compared(parts, checkpoint, tmp_path, capsys):
     tokenizer, model, params = parts
     ours, served = tmp_path / "ours", tmp_path / "served"
-    assert evaluate.main(arguments(ours, f"--checkpoint={checkpoint}", "--concurrency=2")) == 0
+    assert evaluate.main(arguments(ours, f"--checkpoint={checkpoint}")) == 0
     assert (ours / "report.html").exists()
     with (
         Engine(model, params, tokenizer, slots=2, max_context=512) as engine,
@@ -66,7 +75,7 @@ def test_a_checkpoint_and_a_server_of_it_get_the_same_answers_and_are_compared(p
     assert (settings["temperature"], settings["limit"], settings["isolated"]) == (0.0, 3, True)
 
 
-def test_the_same_command_again_asks_nothing(parts, checkpoint, tmp_path):
+def test_the_same_command_again_asks_nothing(checkpoint, tmp_path):
     assert evaluate.main(arguments(tmp_path / "out", f"--checkpoint={checkpoint}")) == 0
     answers = next((tmp_path / "out").glob("*/answers.jsonl"))
     before = answers.stat().st_mtime_ns, answers.read_text()
