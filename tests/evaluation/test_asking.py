@@ -1,17 +1,20 @@
 """Asking and judging: nothing is asked twice, nothing that came is lost, and verdicts are the sandbox's."""
 
+import asyncio
 import json
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import httpx
 import pytest
 
-from demiurgic_jax.data.completer import Completion, UnanswerableError
+from demiurgic_jax.data.completer import Completion, CompletionRequest, UnanswerableError
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.evaluation import asking as asking_module
-from demiurgic_jax.evaluation.asking import Asking, evaluate, sample_seed
+from demiurgic_jax.evaluation.asking import Asking, evaluate, evaluate_async, sample_seed
 from demiurgic_jax.evaluation.results import open_folder, read_results
 from demiurgic_jax.evaluation.scores import benchmark_scores
+from demiurgic_jax.sampling.client import HttpCompleter
 from tests.evaluation.conftest import Answering, needs_sandbox, right_body
 
 pytestmark = needs_sandbox
@@ -73,39 +76,59 @@ def test_a_line_that_a_kill_cut_off_is_asked_again(sums, out):
     assert len(model.asked) == 5
 
 
-class Dying:
-    """Answers `after` times, then its server is gone."""
+class MortalServer(BaseHTTPRequestHandler):
+    """An OpenAI-compatible server that closes its door after `lives` answers."""
 
-    def __init__(self, after):
-        self.left = after
+    lives = 2
 
-    async def complete(self, request):
-        if not self.left:
-            error = UserError("http://gone/v1 cannot be reached (Connection refused): is the server running there?")
-            raise error from httpx.ConnectError("refused")
-        self.left -= 1
-        return Completion(right_body(request), "stop", 1, 1)
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if type(self).lives == 0:
+            self.close_connection = True
+            return
+        type(self).lives -= 1
+        text = right_body(CompletionRequest(prompt=body["prompt"]))
+        answer = json.dumps({"choices": [{"text": text, "finish_reason": "stop"}], "usage": {}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
 
 
-def test_a_model_that_dies_half_way_keeps_what_came_and_the_same_call_goes_on(sums, out):
-    with pytest.raises(UserError, match=r"2 of 4 answers are kept in .* cannot be reached .* The same command goes on"):
-        evaluate(sums, Dying(2), Asking(attempts=1, concurrency=1), out)
-    assert len(read_results(out / "sums" / "results.jsonl")) == 2
-    model = Answering(right_body)
-    assert all(result.passed for result in evaluate(sums, model, AT_ONCE, out))
-    assert len(model.asked) == 2
+def test_a_url_that_dies_half_way_keeps_what_came_and_the_same_call_goes_on(sums, out):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), MortalServer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+
+    async def ask():
+        async with HttpCompleter(url, model="mortal") as completer:
+            return await evaluate_async(sums, completer, Asking(attempts=1, concurrency=1), out)
+
+    try:
+        with pytest.raises(UserError, match=r"2 of 4 answers are kept in .* be reached .*The same command goes on"):
+            asyncio.run(ask())
+        assert len(read_results(out / "sums" / "results.jsonl")) == 2
+        MortalServer.lives = 2  # enough for what is missing, and not for one more
+        assert all(result.passed for result in asyncio.run(ask()))
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_request_that_fails_once_is_sent_again(sums, out):
-    class Stumbling(Dying):
-        async def complete(self, request):
-            try:
-                return await super().complete(request)
-            except UserError:
-                self.left = 10
-                raise
+    class Stumbling:
+        stumbled = False
 
-    assert all(r.passed for r in evaluate(sums, Stumbling(1), Asking(attempts=2, wait_seconds=0.01), out))
+        async def complete(self, request):
+            if not self.stumbled:
+                self.stumbled = True
+                raise UserError("http://busy/v1 refused the request (503): try again")
+            return Completion(right_body(request), "stop", 1, 1)
+
+    assert all(r.passed for r in evaluate(sums, Stumbling(), Asking(attempts=2, wait_seconds=0.01), out))
 
 
 def test_a_prompt_that_is_too_long_fails_alone(sums, out):
