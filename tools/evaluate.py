@@ -31,15 +31,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from demiurgic_jax.data.completer import Completer
+from demiurgic_jax.data.shards import ShardSet
+from demiurgic_jax.data.tokenizer import Tokenizer, load_tokenizer
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.evaluation.asking import Asking, Progress, evaluate_async, require_isolation
 from demiurgic_jax.evaluation.benchmark import Benchmark
 from demiurgic_jax.evaluation.catalogue import default_data_folder, load_benchmarks
+from demiurgic_jax.evaluation.contamination import Contamination, contamination
 from demiurgic_jax.evaluation.published import DataFolder
 from demiurgic_jax.evaluation.report import Evaluation, share, write_report
 from demiurgic_jax.evaluation.results import Result, folder_of, open_folder, read_results, read_settings
@@ -47,9 +49,6 @@ from demiurgic_jax.evaluation.scores import benchmark_scores, compare_results, f
 from demiurgic_jax.sampling.client import HttpCompleter
 from demiurgic_jax.sandbox.toolchains import why_missing
 from experiments.progress import StageProgress
-
-if TYPE_CHECKING:
-    from demiurgic_jax.evaluation.contamination import Contamination
 
 USER_ERROR, STOPPED = 2, 130
 
@@ -143,7 +142,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         )
         settings = settings_of(options, asking, benchmarks)
         open_folder(options.out, settings)
-        results = _results(options, asking, benchmarks, progress)
+        results, tokenizer = _results(options, asking, benchmarks, progress)
         scores = [benchmark_scores(benchmark.name, results[benchmark.name]) for benchmark in benchmarks]
         compared = {}
         if others is not None:
@@ -159,7 +158,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
             failed={name: failures(each, options.failures) for name, each in results.items()},
             compared_with=f"{others['model']} ({options.compare})" if others is not None else "",
             compared=compared,
-            contamination=_contamination(options, benchmarks, progress) if options.shards else None,
+            contamination=_contamination(options, benchmarks, tokenizer, progress),
         )
         progress.doing("drawing the report")
         paths = write_report(options.out, evaluation)
@@ -232,7 +231,9 @@ def _benchmarks(options: argparse.Namespace, progress: StageProgress) -> list[Be
 
 def _results(
     options: argparse.Namespace, asking: Asking, benchmarks: Sequence[Benchmark], progress: StageProgress
-) -> dict[str, list[Result]]:
+) -> tuple[dict[str, list[Result]], Tokenizer | None]:
+    """The results of each benchmark, and the model's tokenizer where it is here."""
+
     async def all_of_them() -> dict[str, list[Result]]:
         results = {}
         async with AsyncExitStack() as at_end:
@@ -255,7 +256,7 @@ def _results(
         return results
 
     with opened_completer(options, progress) as completer:
-        return asyncio.run(all_of_them())
+        return asyncio.run(all_of_them()), getattr(completer, "tokenizer", None)
 
 
 @contextmanager
@@ -283,18 +284,13 @@ def opened_completer(options: argparse.Namespace, progress: StageProgress) -> It
 
 
 def _contamination(
-    options: argparse.Namespace, benchmarks: Sequence[Benchmark], progress: StageProgress
-) -> "Contamination":
-    from demiurgic_jax.data.shards import ShardSet
-    from demiurgic_jax.data.tokenizer import load_tokenizer
-    from demiurgic_jax.evaluation.contamination import contamination
-
+    options: argparse.Namespace, benchmarks: Sequence[Benchmark], tokenizer: Tokenizer | None, progress: StageProgress
+) -> Contamination | None:
+    if not options.shards:
+        return None
     if options.tokenizer is not None:
         tokenizer = load_tokenizer(options.tokenizer)
-    else:
-        from demiurgic_jax.checkpoints.checkpoint import open_model
-
-        tokenizer = open_model(options.checkpoint).tokenizer
+    assert tokenizer is not None, "asked for before anything was done"
     return contamination(
         benchmarks,
         ShardSet(options.shards),

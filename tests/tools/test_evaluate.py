@@ -6,11 +6,15 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from demiurgic_jax.checkpoints.card import Card
 from demiurgic_jax.checkpoints.checkpoint import CheckpointFolder
+from demiurgic_jax.data.document import Document
 from demiurgic_jax.data.sentencepiece_tokenizer import train_sentencepiece
+from demiurgic_jax.data.shards import write_shards
+from demiurgic_jax.evaluation.mini import MINI
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoder import Decoder, init_params
 from demiurgic_jax.sampling.engine import Engine
@@ -82,6 +86,21 @@ def test_the_same_command_again_asks_nothing(checkpoint, tmp_path):
     before = answers.stat().st_mtime_ns, answers.read_text()
     assert evaluate.main(arguments(tmp_path / "out", f"--checkpoint={checkpoint}")) == 0
     assert (answers.stat().st_mtime_ns, answers.read_text()) == before
+
+
+def test_the_report_says_which_problems_the_training_shards_hold(parts, checkpoint, tmp_path):
+    tokenizer, *_ = parts
+    mini = [json.loads(line) for line in (MINI / "python.jsonl").read_text().splitlines()]
+    copied = next(row for row in mini if row["id"] == "mini/python/generate/10")
+    texts = [copied["reference"], "def other():\n    return 1\n"]
+    documents = [Document(text[:9], "python", "code", np.array(tokenizer.encode(text), np.uint16)) for text in texts]
+    shards = tmp_path / "shards"
+    write_shards(shards, documents, tokenizer=tokenizer, num_shards=1, provenance={})
+    more = f"--checkpoint={checkpoint}", f"--shards={shards}", "--limit=20"
+    assert evaluate.main(arguments(tmp_path / "out", *more)) == 0
+    found = json.loads((tmp_path / "out" / "report.json").read_text())["contamination"]
+    assert (found["documents"], [*found["found"]]) == (2, [copied["id"]])
+    assert "Contamination" in (tmp_path / "out" / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
