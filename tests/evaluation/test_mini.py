@@ -118,8 +118,43 @@ def test_tokens_are_names_strings_and_signs():
     assert count_tokens("fn f<'a>(c: char) { '\\n' }", "rust") == 14
 
 
+def test_an_answer_may_bring_its_class_or_its_package():
+    java, go = ROWS["java"][10], ROWS["go"][10]
+    bare = candidate(java, "import java.util.function.*;\n" + java["reference"])
+    assert "class Solution {" in bare
+    assert bare.index("import java.util.function.*;") < bare.index("class Solution")
+    assert "Solution.difference(5, 3)" in write_tests(java, bare)
+    own = candidate(java, f"public class Answer {{\n{java['reference']}}}\n")
+    assert "Solution" not in own
+    assert "Answer.difference(5, 3)" in write_tests(java, own)
+    assert candidate(go, "package main\n" + go["reference"]).count("package") == 1
+
+
+AWKWARD = "a\"b\\c\n\t'é€😀\x01$`{}%"
+CODE_POINTS = {
+    "python": "def code_points(text):\n    return [ord(c) for c in text]\n",
+    "javascript": "function code_points(text) { return [...text].map((c) => c.codePointAt(0)); }\n",
+    "typescript": "function code_points(text: string) { return [...text].map((c) => c.codePointAt(0)); }\n",
+    "go": "package main\nfunc code_points(text string) []int {\n\tlist := []int{}\n"
+    "\tfor _, c := range text { list = append(list, int(c)) }\n\treturn list\n}\n",
+    "rust": "fn code_points(text: &str) -> Vec<i64> { text.chars().map(|c| c as i64).collect() }\n",
+    "java": "static List<Integer> code_points(String text) { return text.codePoints().boxed().toList(); }\n",
+    # As UTF-8, since a string there is bytes.
+    "cpp": "std::vector<int> code_points(const std::string& text) {\n"
+    "    std::vector<int> list;\n    for (unsigned char c : text) list.push_back(c);\n    return list;\n}\n",
+}
+
+
+def awkward_row(language: str) -> dict:
+    points = list(AWKWARD.encode()) if language == "cpp" else [ord(c) for c in AWKWARD]
+    row = {"language": language, "skill": "generate", "entry": "code_points", "context": ROWS[language][10]["context"]}
+    return row | {"parameters": ["string"], "returns": "list<int>", "tests": [{"args": [AWKWARD], "returns": points}]}
+
+
 def verified(language: str, folder: Path) -> None:
-    jobs, buggy = {}, set()
+    """All of the language's problems, and a text of awkward characters that has to reach the candidate unharmed."""
+    made = candidate(awkward_row(language), CODE_POINTS[language])
+    jobs, buggy = {"awkward": (made, write_tests(awkward_row(language), made))}, set()
     for row in ROWS[language]:
         answers = {}
         if row["skill"] in ("explain", "fix", "refactor"):
