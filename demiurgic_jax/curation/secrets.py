@@ -182,7 +182,8 @@ def _secrets(text: str) -> list[Finding]:
         if word in lowered:
             for secret in set(map(str, plugin.analyze_string(text))):
                 at = text.find(secret)
-                found.append(Finding(at, at + len(secret), kind, f"REDACTED_{kind}"))
+                if secret and at >= 0:
+                    found.append(Finding(at, at + len(secret), kind, f"REDACTED_{kind}"))
     return found
 
 

@@ -30,8 +30,8 @@ _FILLERS = {
     "rust": ("", "x", " x", ";", "x;", " {}", "x {}", ": x", "=> x", "= x;", " x = x;", "x: x", "() {}", "!()", ": x;"),
     "java": ("", "x;", ";", " x;", "x", "() {}", " {}", "x() {}", "= x;", ": x;", "-> x;", "catch (X x) {}",
              "while (x);"),
-    "cpp": ("", ";", "x;", " x;", "x", " {}", "() {}", "= x;", ": x;", "x() {}", "while (x);", "x: x;", "catch (...)"
-                                                                                                        " {}"),
+    "cpp": ("", ";", "x;", " x;", "x", " {}", "() {}", "= x;", ": x;", "x() {}", "while (x);", "x: x;",
+            "catch (...) {}"),
 }  # fmt: skip
 # Behind the closed brackets: a statement may go on after them (`if (` … `)` `{}`).
 _AFTER = {
