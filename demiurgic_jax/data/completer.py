@@ -7,6 +7,8 @@ the sampling engine itself.
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from demiurgic_jax.errors import UserError
+
 Role = Literal["system", "user", "assistant"]
 
 
@@ -58,6 +60,10 @@ class Completion:
     completion_tokens: int
     logprobs: tuple[TokenLogprob, ...] | None = None
     raw: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+class UnanswerableError(UserError):
+    """This request will never be answered, say because its prompt is longer than the context; others may be."""
 
 
 class Completer(Protocol):

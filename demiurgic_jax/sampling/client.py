@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import httpx
 
-from demiurgic_jax.data.completer import Completion, CompletionRequest, TokenLogprob
+from demiurgic_jax.data.completer import Completion, CompletionRequest, TokenLogprob, UnanswerableError
 from demiurgic_jax.data.openai_wire import endpoint, read_logprobs, request_body
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.sampling.stream import Piece
@@ -67,7 +67,8 @@ class HttpCompleter:
         await self._client.aclose()
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        """The whole completion. Raises UserError when the server cannot be reached or refuses the request."""
+        """The whole completion. Raises UserError when the server cannot be reached or refuses the request
+        (UnanswerableError: that request alone)."""
         try:
             async with self._model_asked:
                 if self._model is None:
@@ -169,7 +170,9 @@ def _refusal(response: httpx.Response, url: str) -> UserError:
         message = _message(response.json())
     except ValueError:
         message = response.reason_phrase or "no reason given"
-    return UserError(f"{url} refused the request ({response.status_code}): {message}")
+    # Of the request's own fault; a key or a model that is unknown would meet every request.
+    kind = UnanswerableError if response.status_code in (400, 413, 422) else UserError
+    return kind(f"{url} refused the request ({response.status_code}): {message}")
 
 
 def _message(content: Any) -> str:

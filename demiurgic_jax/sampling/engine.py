@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from demiurgic_jax.data.completer import Completion, CompletionRequest, TokenLogprob
+from demiurgic_jax.data.completer import Completion, CompletionRequest, TokenLogprob, UnanswerableError
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
@@ -120,7 +120,7 @@ class Engine:
         prompt = encode_prompt(self.tokenizer, request)
         room = self.max_context - len(prompt)
         if room < 0 or (room == 0 and request.max_tokens > 0):
-            raise UserError(
+            raise UnanswerableError(
                 f"the prompt has {len(prompt)} tokens and the context holds {self.max_context}, answer included: "
                 "shorten the prompt"
             )

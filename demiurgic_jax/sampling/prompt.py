@@ -1,7 +1,7 @@
 """A request's options checked, and its prompt as token ids."""
 
 from demiurgic_jax.data.chat import encode_chat
-from demiurgic_jax.data.completer import CompletionRequest
+from demiurgic_jax.data.completer import CompletionRequest, UnanswerableError
 from demiurgic_jax.data.fim import fim_prompt
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
@@ -43,7 +43,10 @@ def encode_prompt(tokenizer: Tokenizer, request: CompletionRequest) -> list[int]
         return encode_chat(tokenizer, request.messages)
     prompt = request.prompt or ""
     if request.suffix is not None:
-        return fim_prompt(tokenizer, prompt, request.suffix)
+        try:
+            return fim_prompt(tokenizer, prompt, request.suffix)
+        except UserError as error:
+            raise UnanswerableError(str(error)) from error
     # A network needs something to start from.
     start = tokenizer.special.bos if tokenizer.special.bos is not None else tokenizer.special.eos
     return tokenizer.encode(prompt) or [start]

@@ -45,6 +45,7 @@ from demiurgic_jax.training.spikes import DivergedError, SkippedData, require_he
 from demiurgic_jax.training.state import TrainState, abstract_state, to_save
 from demiurgic_jax.training.step import make_eval_step, make_train_step, require_divisible
 from demiurgic_jax.training.watchdog import Watchdog
+from demiurgic_jax.training.watching import Watch
 
 
 def say_on_stderr(line: str) -> None:
@@ -66,14 +67,16 @@ def train(
     warn: Callable[[str], None] = say_on_stderr,
     phase: Phase = Phase(),  # noqa: B008 (it is frozen)
     open_teacher: Callable[[], TeacherModel] | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Trains for `config.steps`, resuming from the newest whole checkpoint in `folder`/checkpoints.
 
     `folder`/metrics.jsonl gets a row a step, and rows with `heldout/…` (training/heldout.py) at step 0, every
     `eval_every` steps and at the end. `on_step(step, metrics)` is called after each. Steps of `profile` leave a trace
-    in `folder`/profile. `warn` hears of damaged checkpoints and skipped data. Raises DivergedError on NaN, infinity or
-    a spike (training/spikes.py), PreemptedError after SIGTERM once the current step is saved, UserError when shards,
-    tokenizer and checkpoint do not belong together. `open_teacher` is asked where `config.teacher.online` is set.
+    in `folder`/profile, and `watch` looks at the parameters every so many steps. `warn` hears of damaged checkpoints
+    and skipped data. Raises DivergedError on NaN, infinity or a spike (training/spikes.py), PreemptedError after
+    SIGTERM once the current step is saved, UserError when shards, tokenizer and checkpoint do not belong together.
+    `open_teacher` is asked where `config.teacher.online` is set.
 
     Where the mesh reaches over several processes, all of them call this with equal arguments and one `folder`.
     """
@@ -201,11 +204,16 @@ def train(
                     preempted = preemption.last(done)
                     evaluates = done % config.eval_every == 0 or done == stop
                     saves = done % config.checkpoint_every == 0 or done == stop or preempted
-                    if reads_late and not (evaluates or saves):
+                    watched = watch is not None and watch.is_due(done)
+                    if reads_late and not (evaluates or saves or watched):
                         continue
                     metrics, unread = read(*unread), None
                     figures = evaluate(state) if evaluates else {}
-                    log.write(done, metrics | figures)
+                    seen: Mapping[str, float] = {}
+                    if watch is not None and watched:
+                        watchdog.pause()  # it takes as long as it takes
+                        seen = watch.look(done, evaluated(state))
+                    log.write(done, {**metrics, **figures, **seen})
                     if saves:
                         now = replace(card, skipped=skipped.ranges, recent_losses=tuple(recent_losses), heldout=figures)
                         checkpoints.save(done, evaluated(state), tokenizer, now, to_save(state, averaged))
@@ -214,7 +222,7 @@ def train(
                         raise PreemptedError(
                             f"stopped by SIGTERM; step {done} is saved, the same command goes on from it"
                         )
-                    on_step(done, metrics | figures)
+                    on_step(done, {**metrics, **figures, **seen})
                     meter.resume()
             except DivergedError as spike:
                 checkpoints.wait()

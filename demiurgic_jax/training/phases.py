@@ -22,6 +22,7 @@ from demiurgic_jax.training.loop import say_on_stderr, train
 from demiurgic_jax.training.online_teacher import TeacherModel
 from demiurgic_jax.training.profiling import ProfileWindow
 from demiurgic_jax.training.resuming import Phase
+from demiurgic_jax.training.watching import Watch
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def train_in_phases(
     profile: ProfileWindow | None = None,
     warn: Callable[[str], None] = say_on_stderr,
     open_teacher: Callable[[], TeacherModel] | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Trains one phase after the other, as `train` does each. The rows of metrics say the phase's number, from 1."""
     phases = placed([plan.name for plan in plans], [plan.config.steps for plan in plans])
@@ -77,4 +79,5 @@ def train_in_phases(
             warn=warn,
             phase=phase,
             open_teacher=open_teacher,
+            watch=watch,
         )

@@ -161,5 +161,19 @@ def get_config() -> ConfigDict:
     # Phases in a row: ({"name": "code", "steps": 60}, {"name": "answers", "mixture": {"sets": ("FOLDER",)}, …}), each
     # with what it changes of `train`. Empty: one phase, as `train` says.
     config.phases = ()
-    config.evaluate = ConfigDict({"max_tokens": 64, "max_context": 512})
+    config.evaluate = ConfigDict(
+        {
+            "max_tokens": 64,  # of an everyday prompt's completion
+            "max_context": 512,
+            "benchmarks": "",  # e.g. "demiurgic-mini,humaneval,mbpp"; names as in tools.evaluate, empty: none
+            "data": "",  # folder of benchmark files; empty: they are fetched into the cache
+            "samples": 1,
+            "temperature": 0.0,
+            "limit": 0,  # only each benchmark's first problems; 0: all
+            "chat": False,  # asked as a chat, for students that were taught one
+            # While training, every so many steps (0: never), on a part of demiurgic-mini that takes little time.
+            "watch_every": 0,
+            "watch_benchmarks": "demiurgic-mini:python",
+        }
+    )
     return config

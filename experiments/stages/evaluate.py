@@ -1,4 +1,5 @@
-"""evaluate: teacher and student complete the same everyday prompts; how well, and how fast."""
+"""evaluate: teacher and student complete the same everyday prompts; how well, and how fast. Then the student on the
+benchmarks that config.evaluate names."""
 
 import asyncio
 import time
@@ -11,15 +12,20 @@ from demiurgic_jax.data.completer import Completer, Completion, CompletionReques
 from demiurgic_jax.evaluation.everyday import everyday_prompts, everyday_requests, judge_everyday
 from demiurgic_jax.sampling.engine import Engine
 from experiments.progress import StageProgress
+from experiments.scoring import check_scoring, score_benchmarks
 from experiments.stages.cache import cache_folder
 from experiments.stages.stage import Run, Stage
 from experiments.teacher import ask_teacher, open_ledger, raw_request, teacher_url
 from experiments.workdir import write_json
 
+# What only says what train looks at on its way.
+_WATCH = ("watch_every", "watch_benchmarks")
+
 
 def _inputs(run: Run) -> Mapping[str, Any]:
+    fields = run.config.evaluate.to_dict()
     return {
-        "evaluate": run.config.evaluate.to_dict(),
+        "evaluate": {name: value for name, value in fields.items() if name not in _WATCH},
         "teacher": run.config.teacher.model,
         "prompts": everyday_prompts(),
     }
@@ -29,8 +35,10 @@ async def _all(completer: Completer, requests: Mapping[str, CompletionRequest]) 
     return list(await asyncio.gather(*map(completer.complete, requests.values())))
 
 
-def _student(run: Run, requests: Mapping[str, CompletionRequest]) -> tuple[list[Completion], float]:
-    """Completions, and tokens per second over all of them at once."""
+def _student(
+    run: Run, requests: Mapping[str, CompletionRequest], progress: StageProgress
+) -> tuple[list[Completion], float, dict[str, dict[str, Any]]]:
+    """Completions, tokens per second over all of them at once, and what the benchmarks say by name."""
     model = open_model(run.file("train", "checkpoints"))
     slots, context = run.config.teacher.slots, min(run.config.evaluate.max_context, model.config.max_context)
     with Engine(model.config, model.params, model.tokenizer, slots=slots, max_context=context) as engine:
@@ -39,7 +47,9 @@ def _student(run: Run, requests: Mapping[str, CompletionRequest]) -> tuple[list[
         started = time.monotonic()
         completions = asyncio.run(_all(engine, requests))
         seconds = time.monotonic() - started
-    return completions, sum(each.completion_tokens for each in completions) / seconds
+        names = run.config.evaluate.benchmarks
+        scored = score_benchmarks(run, names, engine, run.file("evaluate", "benchmarks"), progress) if names else {}
+    return completions, sum(each.completion_tokens for each in completions) / seconds, scored
 
 
 def _teacher(
@@ -62,7 +72,7 @@ def _teacher(
 def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
     requests = everyday_requests(max_tokens=run.config.evaluate.max_tokens)
     progress.doing(f"the student completes {len(requests)} everyday prompts")
-    student, student_speed = _student(run, requests)
+    student, student_speed, scored = _student(run, requests, progress)
     progress.doing(f"the teacher completes {len(requests)} everyday prompts")
     teacher, teacher_speed = _teacher(run, requests, progress)
     rows: list[dict[str, Any]] = [
@@ -80,6 +90,7 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
         "everyday_prompts": len(rows),
         "student_begins_program": sum(row["student"]["begins"] for row in rows),
         "teacher_begins_program": sum(bool(row["teacher"]) and row["teacher"]["begins"] for row in rows),
+        "benchmarks": scored,
         "measured": {"student_tokens_per_second": student_speed, "teacher_tokens_per_second": teacher_speed},
     }
 
@@ -87,6 +98,7 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
 EVALUATE = Stage(
     name="evaluate",
     needs=("train",),
+    check=check_scoring,
     inputs=_inputs,
     execute=_execute,
     summary=lambda out: (

@@ -18,6 +18,7 @@ from demiurgic_jax.training.online_teacher import TeacherModel
 from demiurgic_jax.training.optimizer import make_optimizer
 from demiurgic_jax.training.phases import PhasePlan, train_in_phases
 from experiments.progress import StageProgress
+from experiments.scoring import check_watching, watching
 from experiments.stages.cache import cache_folder
 from experiments.stages.shards import mixture, outside_fingerprints, shard_set
 from experiments.stages.stage import Run, Stage
@@ -44,6 +45,7 @@ def _check(run: Run) -> None:
         outside_fingerprints(run, phase.train.mixture)
         if phase.train.teacher.online and not has_local_teacher(run):
             raise UserError("config.train.teacher.online needs the teacher's weights: set config.teacher.path")
+    check_watching(run)
 
 
 def _inputs(run: Run) -> Mapping[str, Any]:
@@ -106,6 +108,7 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
         profile=run.profile,
         warn=progress.say,
         open_teacher=open_teacher,
+        watch=watching(run, model, tokenizer, progress),
     )
     if jax.process_index() > 0:
         return {}

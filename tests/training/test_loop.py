@@ -16,6 +16,7 @@ from demiurgic_jax.training.losses import LossConfig
 from demiurgic_jax.training.metrics import MEASURED, read_metrics
 from demiurgic_jax.training.optimizer import OptimizerConfig
 from demiurgic_jax.training.spikes import DivergedError
+from demiurgic_jax.training.watching import Watch
 
 CONFIG = TrainConfig(
     steps=6,
@@ -97,6 +98,23 @@ def test_a_stopped_run_goes_on_to_the_same_bits(trainer, unbroken, tmp_path):
     assert ours.step == theirs.step == 6
     jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
     assert lasting(read_metrics(tmp_path / "metrics.jsonl")) == lasting(read_metrics(unbroken / "metrics.jsonl"))
+
+
+def test_what_watches_sees_the_parameters_every_so_many_steps_and_its_figures_are_kept(trainer, unbroken, tmp_path):
+    seen = {}
+
+    def look(step, params):
+        seen[step] = float(sum(abs(leaf).sum() for leaf in jax.tree.leaves(params)))
+        return {"pass_at_1/mini": step / 100}
+
+    trainer(tmp_path, watch=Watch(2, look))
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [*seen] == [step for step in range(2, CONFIG.steps + 1, 2)]
+    assert len({*seen.values()}) == len(seen)
+    assert {row["step"]: row["pass_at_1/mini"] for row in rows if "pass_at_1/mini" in row} == {s: s / 100 for s in seen}
+    # It only looks: what is learnt is the same.
+    last = [lasting(read_metrics(folder / "metrics.jsonl"))[-1] for folder in (tmp_path, unbroken)]
+    assert last[0]["loss"] == last[1]["loss"]
 
 
 def test_a_finished_run_is_left_as_it_is(trainer, unbroken):
