@@ -69,9 +69,10 @@ def test_more_samples_ask_only_for_the_new_ones_each_with_its_own_seed(sums, out
 def test_a_line_that_a_kill_cut_off_is_asked_again(sums, out):
     model = Answering(right_body)
     evaluate(sums, model, AT_ONCE, out)
-    for name in ("answers.jsonl", "results.jsonl"):
-        path = out / "sums" / name
-        path.write_bytes(path.read_bytes()[:-30])
+    answers, results = out / "sums" / "answers.jsonl", out / "sums" / "results.jsonl"
+    answers.write_bytes(answers.read_bytes()[:-30])
+    # Verdicts come in any order, and an answer with one is not needed again: so none is left.
+    results.write_bytes(results.read_bytes()[:30])
     assert all(result.passed for result in evaluate(sums, model, AT_ONCE, out))
     assert len(model.asked) == 5
 
