@@ -249,12 +249,12 @@ def bind(peer, names, namespace, tree):
 
 def run_collected(namespace, before):
     """Test functions and cases that the tests define and leave to a runner."""
-    import unittest
-
+    # Not imported for tests that do without it: that would take longer than they do.
+    unittest = sys.modules.get("unittest")
     for name, value in [*namespace.items()]:
         if name in before or not callable(value) or type(value) is StandIn:
             continue
-        if isinstance(value, type) and issubclass(value, unittest.TestCase):
+        if unittest and isinstance(value, type) and issubclass(value, unittest.TestCase):
             run_cases(unittest.defaultTestLoader.loadTestsFromTestCase(value))
         elif name.startswith("test") and inspect.isfunction(value) and not inspect.signature(value).parameters:
             value()
