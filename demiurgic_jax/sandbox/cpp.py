@@ -19,7 +19,11 @@ _MAIN = re.compile(r"\bint\s+main\s*\(")
 _BRACES = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|//.*|/\*[\s\S]*?\*/|[{}]')
 # By these the tests decide, so the candidate may not say what they mean.
 _DECIDING = re.compile(r"\boperator\s*(==|!=|<=>|!|&&|\|\||-(?!>))")
-_COMMENT = re.compile(r"//.*|/\*[\s\S]*?\*/")
+# Literals are matched too, and kept: they may hold what looks like a comment. So are numbers, for their apostrophes.
+_COMMENT = re.compile(
+    r'(\b\d[\w\']*|R"(?P<mark>[^()\\\s]*)\([\s\S]*?\)(?P=mark)"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\')'
+    r"|//.*|/\*[\s\S]*?\*/"
+)
 _HARNESS = Path(__file__).with_name("harness")
 
 
@@ -36,9 +40,10 @@ def cpp_tests(candidate: str, tests: str, tools: Toolchain) -> Build:
     The candidate's macros end with it. Candidate and tests are one file, since the tests declare nothing.
     """
     folder = precompiled(tools)
-    found = _DECIDING.search(_COMMENT.sub("", candidate))
+    read = _COMMENT.sub(lambda found: found[1] or " ", candidate.replace("\\\n", ""))
+    found = _DECIDING.search(read)
     refused = f"the candidate defines operator{found[1]}, by which the tests decide" if found else ""
-    macros = _MACRO.findall(_COMMENT.sub("", candidate).replace("\\\n", ""))
+    macros = _MACRO.findall(read)
     includes = _INCLUDE.findall(tests)
     body = _main_renamed(_INCLUDE.sub("", tests))
     if body is None:

@@ -16,6 +16,7 @@ from demiurgic_jax.sandbox.toolchains import Toolchain
 _HARNESS = Path(__file__).with_name("harness")
 _PACKAGE = re.compile(r"^[ \t]*package[ \t]+\w+.*$", re.MULTILINE)
 _IMPORT = re.compile(r"^import[ \t]*(?:\(([^)]*)\)|([\w.]*[ \t]*\"[^\"\n]+\"))", re.MULTILINE)
+_TEXT = re.compile(r'"(?:\\.|[^"\\\n])*"|`[^`]*`|\'(?:\\.|[^\'\\\n])*\'|//.*|/\*[\s\S]*?\*/')
 _TEST = re.compile(r"^func[ \t]+(Test\w+)[ \t]*\(", re.MULTILINE)
 _MAIN = 'package main\nimport candidate "demiurgic/candidate"\nfunc main() { candidate.DemiurgicTests() }\n'
 _PREDECLARED = re.compile(
@@ -96,9 +97,10 @@ def go_tests(candidate: str, tests: str, tools: Toolchain) -> Build:
 def _as_package(source: str, more_imports: str = "") -> str:
     """`source` in the candidate's package, with those of its imports, and of `more_imports`', that it uses."""
     body = _IMPORT.sub("", _PACKAGE.sub("", source, count=1))
+    code = _TEXT.sub('""', body)
     groups = [*_IMPORT.findall(source), *_IMPORT.findall(more_imports)]
     lines = dict.fromkeys(line.strip() for group in groups for line in "\n".join(group).splitlines())
-    used = [line for line in lines if '"' in line and re.search(rf"\b{re.escape(_local_name(line))}\.", body)]
+    used = [line for line in lines if '"' in line and re.search(rf"\b{re.escape(_local_name(line))}\.", code)]
     return "\n".join(["package candidate", *(f"import {line}" for line in used), body])
 
 

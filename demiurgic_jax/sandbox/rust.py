@@ -21,7 +21,10 @@ _OTHER_CRATES = re.compile(r"^[ \t]*(?:extern crate|use)[ \t]+(?:rand|regex|md5)
 _MODULE = re.compile(r"(?:#\[cfg\(test\)\]\s*)?\bmod[ \t]+(\w+)\s*\{")
 _TEST = re.compile(r"#\[test\]((?:\s*#\[[^\]]*\])*)\s*(?:pub\s+)?fn\s+(\w+)\s*\(\s*\)")
 _COMPARING = re.compile(r"\bimpl\b[^{;]*\b(PartialEq|PartialOrd|Ord|Not|Sub|Deref)\b[^{;]*\bfor\b")
-_COMMENT = re.compile(r"//.*|/\*[\s\S]*?\*/")
+# Literals are matched too, and kept: they may hold what looks like a comment.
+_COMMENT = re.compile(
+    r'(b?r(?P<hashes>#*)"[\s\S]*?"(?P=hashes)|"(?:\\[\s\S]|[^"\\])*"|\'(?:\\.|[^\'\\\n])\')|//.*|/\*[\s\S]*?\*/'
+)
 # Named one by one these come before the candidate's macros of the same names, which `use super::*` brings.
 _MACROS = (
     "#[allow(unused_imports)] use ::std::{assert, assert_eq, assert_ne, debug_assert, matches, panic, vec, format};"
@@ -35,9 +38,10 @@ def rust_program(program: str, tools: Toolchain) -> Build:
 def rust_tests(candidate: str, tests: str, tools: Toolchain) -> Build:
     """The tests stand before the candidate, where a macro of its has no say, and are called from a `main` in C."""
     folder = _harness(tools)
+    tests = _without_comments(tests)
     names = [(name, "should_panic" in attributes) for attributes, name in _TEST.findall(tests)]
     module = _MODULE.search(tests)
-    compared = _COMPARING.search(_COMMENT.sub("", candidate))
+    compared = _COMPARING.search(_without_comments(candidate))
     refused = f"the candidate implements {compared[1]}, by which the tests decide" if compared else ""
     if not names or module is None:
         refused = refused or "the tests are no module with functions marked #[test]"
@@ -73,6 +77,10 @@ def rust_tests(candidate: str, tests: str, tools: Toolchain) -> Build:
         refused=refused,
         hidden=["tests"],
     )
+
+
+def _without_comments(source: str) -> str:
+    return _COMMENT.sub(lambda found: found[1] or " ", source)
 
 
 def _rustc(tools: Toolchain) -> list[str]:

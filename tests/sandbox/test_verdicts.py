@@ -92,3 +92,15 @@ def test_check_is_called_with_the_entry_point():
     tests = "def check(candidate):\n    assert candidate(2) == 4\n"
     assert run_tests("python", "def double(x):\n    return x * 2\n", tests, entry_point="double").passed
     assert not run_tests("python", "def double(x):\n    return x * 3\n", tests, entry_point="double").passed
+
+
+@pytest.mark.parametrize(
+    ("candidate", "tests"),
+    [
+        ("import unittest\ndef f(x):\n    raise unittest.SkipTest\n", "import unittest\nclass T(unittest.TestCase):\n    def test_f(self):\n        self.assertEqual(f(2), 4)\n"),
+        ("def f(x):\n    raise StopIteration\n", "for result in map(f, [2]):\n    assert result == 4\n"),
+    ],
+)  # fmt: skip
+def test_a_candidate_can_neither_skip_the_tests_nor_end_their_loops(candidate, tests):
+    assert run_python_tests(candidate, tests).status == "failed"
+    assert run_python_tests("def f(x):\n    return x * 2\n", tests).passed
