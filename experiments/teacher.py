@@ -18,8 +18,9 @@ from ml_collections import ConfigDict
 
 from demiurgic_jax.data.completer import CompletionRequest
 from demiurgic_jax.distillation import anthropic_protocol, openai_protocol
-from demiurgic_jax.distillation.asking import Asked, Pace, ask_all
+from demiurgic_jax.distillation.asking import ask_all
 from demiurgic_jax.distillation.ledger import Budget, Ledger
+from demiurgic_jax.distillation.pace import Asked, Pace
 from demiurgic_jax.distillation.panel import Panel
 from demiurgic_jax.distillation.price_table import LIST_PRICES, list_price
 from demiurgic_jax.distillation.pricing import NANODOLLARS, Price

@@ -5,7 +5,8 @@ class TeacherError(Exception):
     """The teacher did not give an answer to one request; others may still get theirs.
 
     `reason` is one of a few words: "rate limited", "server error", "unreachable", "connection broke", "too slow",
-    "web page", "broken JSON", "another format", "refused", "content filter", "out of time", "unusable".
+    "web page", "broken JSON", "another format", "refused", "content filter", "out of time", "unusable"; of batches also
+    "expired", "cancelled", "no result", "batch refused", "not taken".
     """
 
     def __init__(self, reason: str, message: str):

@@ -77,6 +77,11 @@ def _read(shard: Path) -> tuple[list[dict[str, Any]], list[tuple[Any, ...]], lis
         cursor = ledger.execute("SELECT * FROM requests")
         names = [column[0] for column in cursor.description]
         requests = [dict(zip(names, row, strict=True)) for row in cursor]
+        if ledger.execute("SELECT 1 FROM batched").fetchone():
+            raise UserError(
+                f"ledger {shard} has requests in batches under way: run that shard again until they are fetched, then "
+                "merge"
+            )
         plan, verdicts = ledger.execute("SELECT * FROM plan"), ledger.execute("SELECT * FROM verdicts")
         return requests, plan.fetchall(), verdicts.fetchall()
 

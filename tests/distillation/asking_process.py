@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from demiurgic_jax.data.completer import CompletionRequest
-from demiurgic_jax.distillation.asking import Asked, Pace, ask_all
+from demiurgic_jax.distillation import anthropic_protocol, openai_protocol
+from demiurgic_jax.distillation.asking import ask_all
 from demiurgic_jax.distillation.ledger import Budget, Ledger
+from demiurgic_jax.distillation.pace import Asked, Pace
 from demiurgic_jax.distillation.panel import Panel
 from demiurgic_jax.distillation.pricing import NANODOLLARS, Price
 from demiurgic_jax.distillation.request import TeacherRequest
 from demiurgic_jax.distillation.teacher import HttpTeacher
 
 PRICE = Price(input_per_million=1.0, output_per_million=10.0)
+PROTOCOLS = {"openai": openai_protocol, "anthropic": anthropic_protocol}
 
 
 def numbered_requests(count: int, padding: int = 0) -> list[TeacherRequest]:
@@ -43,11 +46,12 @@ async def ask(url: str, path: str | Path, count: int, dollars: float | None, **o
     """Asks `count` numbered requests; `options` are those of HttpTeacher and of Pace."""
     of_pace = {name: options.pop(name) for name in set(options) & set(Pace.__dataclass_fields__)}
     pace = Pace(**{"concurrency": 4, "backoff_seconds": 0.01, **of_pace})
-    requests = numbered_requests(count, options.pop("padding", 0))
-    limit = options.pop("budget", None) or budget(dollars)
+    requests = numbered_requests(count, options.pop("padding", 0)) + options.pop("more", [])
+    limit, progress = options.pop("budget", None) or budget(dollars), options.pop("progress", None)
+    options["protocol"] = PROTOCOLS[options.get("protocol", "openai")]
     async with HttpTeacher(url, "test-model", **{"price": PRICE, **options}) as teacher:
         with Ledger(path, model="test-model") as ledger:
-            return await ask_all(Panel([teacher]), ledger, requests, budget=limit, pace=pace)
+            return await ask_all(Panel([teacher]), ledger, requests, budget=limit, pace=pace, progress=progress)
 
 
 if __name__ == "__main__":
