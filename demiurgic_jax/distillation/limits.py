@@ -62,7 +62,7 @@ class _Bucket:
             self.set_rate(self.most)
         if self.stated and stated.remaining is not None:
             self._fill(time.monotonic())
-            # Told in whole units, some time ago: to hold our own count down to that exactly would lose a part each time.
+            # Told in whole units, some time ago: holding our own count down to just that would lose a part each time.
             most = stated.remaining + max(1.0, (self.rate or 0.0) * _TOLD_AGO_SECONDS)
             self._level = min(most, max(self._level, stated.remaining - self.under_way))
 

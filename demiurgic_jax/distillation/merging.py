@@ -34,10 +34,11 @@ class Merged:
 
 
 def ended_keys(path: Path) -> set[str]:
-    """What a ledger has an answer to, or a refusal of."""
+    """What a ledger has an answer to, a refusal of, or in a batch under way."""
     rows = open_rows(path)
     try:
-        return {key for (key,) in rows.execute("SELECT key FROM requests WHERE state IN ('settled', 'refused')")}
+        ended = "SELECT key FROM requests WHERE state IN ('settled', 'refused') UNION SELECT key FROM batched"
+        return {key for (key,) in rows.execute(ended)}
     finally:
         rows.close()
 
