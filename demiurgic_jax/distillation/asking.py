@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from demiurgic_jax.data.completer import Completion
+from demiurgic_jax.data.completer import Completion, CompletionRequest
 from demiurgic_jax.distillation.batch_book import BatchBook
 from demiurgic_jax.distillation.batching import Batching, by_batch
 from demiurgic_jax.distillation.failures import AnswerLostError, BusyError, RequestRefusedError, TeacherError
@@ -48,17 +48,18 @@ async def ask_all(
     """
     with ledger.asking():
         by_key = {ledger.key(request.request): request for request in requests}
-        pending = ledger.pending([request.request for request in by_key.values()])
+        pending = list(ledger.pending(request.request for request in by_key.values()))
         ledger.record_plan(_plan(panel, by_key))
         asked = Asked(wanted=len(by_key), known=len(by_key) - len(pending), unasked=len(pending))
         under_way = BatchBook(ledger).keys()
-        todo = {key: by_key[key] for key in pending if key not in under_way}
-        _check_budget(panel, todo, budget)
-        one_by_one = {key: each for key, each in todo.items() if not by_batch(panel.teacher_of(each.request))}
-        in_batches = {key: each for key, each in todo.items() if key not in one_by_one}
+        todo = [key for key in pending if key not in under_way]
+        _check_budget(panel, [by_key[key].request for key in todo], budget)
+        of_batches = {key for key in todo if by_batch(panel.teacher_of(by_key[key].request))}
+        in_batches = [key for key in todo if key in of_batches]
         batching = Batching(panel, ledger, in_batches, by_key, asked, budget, pace, progress)
         await batching.submit()
-        await _ask_one_by_one(panel, ledger, one_by_one, asked, budget, pace, progress)
+        one_by_one = [key for key in todo if key not in of_batches]
+        await _ask_one_by_one(panel, ledger, one_by_one, by_key, asked, budget, pace, progress)
         await batching.finish()
         asked.dollars = ledger.booked.nanodollars / NANODOLLARS
         return asked
@@ -67,7 +68,8 @@ async def ask_all(
 async def _ask_one_by_one(
     panel: Panel[Teacher],
     ledger: Ledger,
-    todo: Mapping[str, TeacherRequest],
+    todo: Sequence[str],
+    by_key: Mapping[str, TeacherRequest],
     asked: Asked,
     budget: Budget,
     pace: Pace,
@@ -75,7 +77,7 @@ async def _ask_one_by_one(
 ) -> None:
     async with GroupCommit(ledger) as commits:
         asker = _Asker(panel, ledger, commits, asked, budget, pace, progress)
-        queue = iter(todo.items())
+        queue = ((key, by_key[key]) for key in todo)
         async with asyncio.TaskGroup() as group:
             for _ in range(min(pace.concurrency, len(todo))):
                 group.create_task(asker.work(queue))
@@ -90,11 +92,11 @@ def _plan(panel: Panel[Teacher], by_key: Mapping[str, TeacherRequest]) -> Counte
     return Counter((each.task, each.language, panel.teacher_of(each.request).model) for each in by_key.values())
 
 
-def _check_budget(panel: Panel[Teacher], todo: Mapping[str, TeacherRequest], budget: Budget) -> None:
+def _check_budget(panel: Panel[Teacher], todo: Sequence[CompletionRequest], budget: Budget) -> None:
     if not todo:
         return
     least = min(
-        (Spend.worst_case(panel.teacher_of(each.request).price, each.request) for each in todo.values()),
+        (Spend.worst_case(panel.teacher_of(each).price, each) for each in todo),
         key=lambda spend: (spend.nanodollars, spend.tokens),
     )
     if not budget.allows(least):

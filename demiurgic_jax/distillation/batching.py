@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
@@ -42,7 +42,7 @@ def by_batch(teacher: Teacher) -> bool:
 
 
 class Batching:
-    """The batches of one `ask_all`: of requests `todo`, and what earlier runs left under way.
+    """The batches of one `ask_all`: of the requests with the keys `todo`, and what earlier runs left under way.
 
     What happens to requests outside of `wanted` is stored all the same, and not counted.
     """
@@ -51,7 +51,7 @@ class Batching:
         self,
         panel: Panel[Teacher],
         ledger: Ledger,
-        todo: Mapping[str, TeacherRequest],
+        todo: Sequence[str],
         wanted: Mapping[str, TeacherRequest],
         asked: Asked,
         budget: Budget,
@@ -62,10 +62,11 @@ class Batching:
         self._ledger, self._book, self._wanted = ledger, BatchBook(ledger), wanted
         self._asked, self._budget, self._pace, self._progress = asked, budget, pace, progress
         self._todo: dict[tuple[str, str, str], deque[str]] = defaultdict(deque)
-        for key, request in todo.items():
-            teacher = panel.teacher_of(request.request)
+        for key in todo:
+            request = wanted[key].request
+            teacher = panel.teacher_of(request)
             assert isinstance(teacher, BatchTeacher)
-            self._todo[teacher.name, teacher.model, teacher.batches.kind(request.request)].append(key)
+            self._todo[teacher.name, teacher.model, teacher.batches.kind(request)].append(key)
         self._most = {name: each.batches.most_requests for name, each in self._teachers.items()}
         self._tries: dict[tuple[str, str], int] = defaultdict(int)
         self._crowded: set[tuple[str, str]] = set()  # teachers whose queue is full until a batch has ended

@@ -72,8 +72,8 @@ def _figures(rows: sqlite3.Connection) -> dict[str, Any]:
         "batches": [
             {"id": provider_id, "teacher": teacher, "requests": count, "seconds": max(0.0, time.time() - submitted_at)}
             for provider_id, teacher, count, submitted_at in rows.execute(
-                "SELECT provider_id, teacher, requests, submitted_at FROM batches WHERE state IN ('submitting', 'open') "
-                "ORDER BY submitted_at"
+                "SELECT provider_id, teacher, requests, submitted_at FROM batches "
+                "WHERE state IN ('submitting', 'open') ORDER BY submitted_at"
             )
         ],
     }

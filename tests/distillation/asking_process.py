@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import resource
+import re
 import sys
 import time
 from pathlib import Path
@@ -54,10 +54,19 @@ async def ask(url: str, path: str | Path, count: int, dollars: float | None, **o
             return await ask_all(Panel([teacher]), ledger, requests, budget=limit, pace=pace, progress=progress)
 
 
+def peak_kb() -> int:
+    """The most memory that this process has had. (What getrusage tells begins with that of the process it was forked
+    from.)"""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
+
+
 if __name__ == "__main__":
     settings = json.loads(sys.argv[3])
     count, dollars = settings.pop("count"), settings.pop("dollars", None)
     began = time.process_time()
+    numbered_requests(count)  # whatever is done with them, they take that much
+    before = peak_kb()
     asked = asyncio.run(ask(sys.argv[1], sys.argv[2], count, dollars, **settings))
-    used = {"cpu": time.process_time() - began, "peak_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    used = {"cpu": time.process_time() - began, "peak_kb": peak_kb(), "before_kb": before}
     print(json.dumps(vars(asked) | used))
