@@ -48,7 +48,8 @@ async def ask_all(
     """
     with ledger.asking():
         by_key = {ledger.key(request.request): request for request in requests}
-        pending = list(ledger.pending(request.request for request in by_key.values()))
+        ended = ledger.ended()
+        pending = [key for key in by_key if key not in ended]
         ledger.record_plan(_plan(panel, by_key))
         asked = Asked(wanted=len(by_key), known=len(by_key) - len(pending), unasked=len(pending))
         under_way = BatchBook(ledger).keys()

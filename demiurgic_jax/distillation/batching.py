@@ -11,7 +11,13 @@ from typing import Protocol, runtime_checkable
 from demiurgic_jax.data.completer import Completion, CompletionRequest
 from demiurgic_jax.distillation.batch_api import BatchApi, Standing
 from demiurgic_jax.distillation.batch_book import Batch, BatchBook
-from demiurgic_jax.distillation.failures import AnswerLostError, BusyError, RequestRefusedError, TeacherError
+from demiurgic_jax.distillation.failures import (
+    AnswerLostError,
+    BusyError,
+    NotThereError,
+    RequestRefusedError,
+    TeacherError,
+)
 from demiurgic_jax.distillation.ledger import NOTHING, Budget, Entry, Ledger, Spend
 from demiurgic_jax.distillation.pace import Asked, Pace
 from demiurgic_jax.distillation.panel import Panel
@@ -24,6 +30,8 @@ from demiurgic_jax.errors import UserError
 _STORED_TOGETHER = 500
 # Looks at the teacher in a row that may fail; with the waits between, some ten minutes.
 _MOST_FAILED_LOOKS = 25
+# So long results can be fetched at the least: 29 days at Anthropic, 30 at OpenAI.
+_KEPT_SECONDS = 29 * 86400.0
 # A batch that the teacher took back, or never took, is tried again so many times.
 _MOST_TRIES = 4
 
@@ -193,12 +201,17 @@ class Batching:
             if sought.id is None:
                 if sought.sure and settled:
                     self._retry(batch, list(keys), "not taken", "the teacher never had the batch")
+                    self._crowded.discard((batch.teacher, batch.model))
                     return True
                 return False
             self._book.opened(batch, sought.id)
             batch = replace(batch, provider_id=sought.id)
         assert batch.provider_id is not None
-        standing = await teacher.batches.standing(batch.provider_id)
+        try:
+            standing = await teacher.batches.standing(batch.provider_id)
+        except NotThereError as error:
+            self._gone(batch, error)
+            return True
         self._standings[batch.tag] = standing.done
         if standing.refused:
             await self._refused(batch, standing)
@@ -210,15 +223,27 @@ class Batching:
         self._crowded.discard((batch.teacher, batch.model))
         return True
 
+    def _gone(self, batch: Batch, error: NotThereError) -> None:
+        """What nobody can fetch any more counts as spent. Raises UserError where that is not yet sure."""
+        if time.time() - batch.submitted_at < _KEPT_SECONDS:
+            raise UserError(
+                f"the teacher {batch.teacher!r} knows no batch {batch.provider_id} ({error}): use the key with which "
+                "it was submitted"
+            ) from error
+        lost = AnswerLostError("no result", f"the teacher's batch {batch.provider_id} is gone")
+        self._store(batch, [(key, request, lost) for key, request in self._book.requests(batch).items()])
+        self._book.ended(batch)
+
     async def _refused(self, batch: Batch, standing: Standing) -> None:
         keys = list(self._book.requests(batch))
         others = [each for each in self._book.under_way() if each.teacher == batch.teacher and each.tag != batch.tag]
         if standing.too_much and (others or len(keys) > 1):
-            # What the provider queues of one customer is limited; smaller batches fill that up one after the other.
-            self._most[batch.teacher, batch.model] = max(1, len(keys) // 2)
-            self._retry(batch, keys, "batch refused", standing.refused, counts=False)
+            # What the provider queues of one customer is limited: wait for the others, or if it is alone, send less.
             if others:
                 self._crowded.add((batch.teacher, batch.model))
+            else:
+                self._most[batch.teacher, batch.model] = len(keys) // 2
+            self._retry(batch, keys, "batch refused", standing.refused, counts=False)
             return
         self._fail(batch, "batch refused", standing.refused)
         if not self._asked.answered + self._asked.known:

@@ -1,5 +1,11 @@
 """The ways in which asking a teacher can fail short of the user's mistake, each with a reason that can be counted."""
 
+from demiurgic_jax.errors import UserError
+
+
+class NotThereError(UserError):
+    """The address, or what it names, is not at the teacher."""
+
 
 class TeacherError(Exception):
     """The teacher did not give an answer to one request; others may still get theirs.

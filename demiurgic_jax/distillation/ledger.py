@@ -165,12 +165,15 @@ class Ledger:
     def pending(self, requests: Iterable[CompletionRequest]) -> dict[str, CompletionRequest]:
         """Those that have neither an answer nor a refusal, by key, in order, equal ones once. What is in a batch under
         way is pending."""
+        wanted, ended = {self.key(request): request for request in requests}, self.ended()
+        return {key: request for key, request in wanted.items() if key not in ended}
+
+    def ended(self) -> set[str]:
+        """Keys of the requests that have an answer or a refusal."""
         with explained(self.path):
-            done = {
+            return {
                 key for (key,) in self._rows.execute("SELECT key FROM requests WHERE state IN ('settled', 'refused')")
             }
-        wanted = {self.key(request): request for request in requests}
-        return {key: request for key, request in wanted.items() if key not in done}
 
     @property
     def booked(self) -> Spend:

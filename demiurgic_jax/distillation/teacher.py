@@ -16,7 +16,7 @@ from demiurgic_jax.distillation import anthropic_protocol, openai_protocol
 from demiurgic_jax.distillation.anthropic_batches import AnthropicBatches
 from demiurgic_jax.distillation.batch_api import BatchApi, Endpoint
 from demiurgic_jax.distillation.connections import Http1Transport
-from demiurgic_jax.distillation.failures import AnswerLostError, BusyError, RequestRefusedError
+from demiurgic_jax.distillation.failures import AnswerLostError, BusyError, NotThereError, RequestRefusedError
 from demiurgic_jax.distillation.limits import Limiter, StatedLimit
 from demiurgic_jax.distillation.openai_batches import OpenAIBatches
 from demiurgic_jax.distillation.pricing import Price
@@ -240,7 +240,7 @@ class HttpTeacher:
                 "config.teacher.url must be the API's address, usually ending in /v1",
             )
         if status == 404 or 300 <= status < 400:
-            raise UserError(
+            raise NotThereError(
                 f"teacher URL {self.base_url} answers {_status(response)} for {response.request.url.path}: "
                 "fix config.teacher.url or config.teacher.model"
             )

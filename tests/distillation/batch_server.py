@@ -19,7 +19,6 @@ STOPS = {
     "openai": ("upload", "before create", "after create", "standing", "first results", "second results"),
     "anthropic": ("before create", "after create", "standing", "first results"),
 }
-NOW = datetime.datetime.now(datetime.UTC)
 
 
 @dataclass
@@ -162,7 +161,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._lines(self._batch(path.split("/")[-2]), "output", "error")
         else:
             self.server.stop("standing")
-            batch = self._batch(path.split("/")[-1])
+            name = path.split("/")[-1]
+            if name not in [each.id for each in self.server.batches]:
+                self._send(404, {"error": {"message": "no such batch"}})
+                return
+            batch = self._batch(name)
             batch.looks -= 1
             self._send(200, shown(batch))
 

@@ -167,6 +167,7 @@ def test_a_full_queue_at_the_teacher_makes_batches_smaller(tmp_path):
         taken = [len(batch.requests) for batch in server.batches if not batch.refused]
         assert sum(taken) == 20
         assert max(taken) <= 6
+        assert len(server.batches) < 20  # not by ever smaller ones
 
 
 def test_a_teacher_that_takes_no_batches_is_named_and_nothing_is_booked(tmp_path):
@@ -200,7 +201,6 @@ def test_time_that_is_over_leaves_batches_to_the_next_run_whatever_it_wants(tmp_
 
 def test_a_teacher_that_is_away_while_a_batch_runs_is_waited_for(tmp_path):
     with serving_batches(looks=3) as server:
-        server.faults.extend([])
         seen = []
 
         def away(asked):
@@ -210,3 +210,16 @@ def test_a_teacher_that_is_away_while_a_batch_runs_is_waited_for(tmp_path):
 
         assert ask_batches(server, tmp_path / "l.sqlite", 10, progress=away).answered == 10
         assert not server.faults
+
+
+def test_a_batch_that_is_gone_counts_as_spent_once_nobody_can_fetch_it(tmp_path):
+    with serving_batches(looks=100) as server:
+        ask_batches(server, tmp_path / "l.sqlite", 5, total_seconds=0.1)
+        server.batches[0].id = "another"
+        with pytest.raises(UserError, match=r"knows no batch batch_0 .*use the key"):
+            ask_batches(server, tmp_path / "l.sqlite", 5)
+        with Ledger(tmp_path / "l.sqlite", model="test-model") as ledger:
+            ledger.execute("UPDATE batches SET submitted_at = submitted_at - 30 * 86400")
+        asked = ask_batches(server, tmp_path / "l.sqlite", 5)
+        assert asked.reasons == {"no result": 5}
+        assert check_books(tmp_path / "l.sqlite", server, 5).lost_attempts == 5
