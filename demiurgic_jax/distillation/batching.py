@@ -103,8 +103,11 @@ class Batching:
         while True:
             await self.submit()
             ours = [each for each in self._book.under_way() if (each.teacher, each.model) in self._teachers]
-            if not ours:
+            if not ours and not self._crowded:
                 break
+            if not ours:
+                self._crowded.clear()
+                continue
             news = False
             try:
                 for batch in ours:
@@ -201,7 +204,6 @@ class Batching:
             if sought.id is None:
                 if sought.sure and settled:
                     self._retry(batch, list(keys), "not taken", "the teacher never had the batch")
-                    self._crowded.discard((batch.teacher, batch.model))
                     return True
                 return False
             self._book.opened(batch, sought.id)
@@ -217,10 +219,10 @@ class Batching:
             await self._refused(batch, standing)
         elif standing.ended:
             await self._fetch(batch, teacher, standing)
+            self._crowded.discard((batch.teacher, batch.model))
         else:
             return False
         self._standings.pop(batch.tag)
-        self._crowded.discard((batch.teacher, batch.model))
         return True
 
     def _gone(self, batch: Batch, error: NotThereError) -> None:
