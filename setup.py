@@ -59,6 +59,8 @@ EXTRAS = {
         "jaxtyping>=0.3.3,<0.4",
         "qwix>=0.1.8,<0.2",
         "openai>=2,<4",
+        "hypercorn>=0.17,<1",  # the one ASGI server that speaks HTTP/2, for a teacher that does
+        "trustme>=1.2,<2",  # its certificate
         "ruff==0.17.6",
         "mypy>=1.18,<3",
     ],

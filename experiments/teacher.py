@@ -18,8 +18,10 @@ from ml_collections import ConfigDict
 
 from demiurgic_jax.data.completer import CompletionRequest
 from demiurgic_jax.distillation import anthropic_protocol, openai_protocol
-from demiurgic_jax.distillation.asking import Asked, Pace, ask_all
+from demiurgic_jax.distillation.asking import ask_all
+from demiurgic_jax.distillation.batch_api import PRICE_FACTOR
 from demiurgic_jax.distillation.ledger import Budget, Ledger
+from demiurgic_jax.distillation.pace import Asked, Pace
 from demiurgic_jax.distillation.panel import Panel
 from demiurgic_jax.distillation.price_table import LIST_PRICES, list_price
 from demiurgic_jax.distillation.pricing import NANODOLLARS, Price
@@ -43,7 +45,7 @@ _PROTOCOLS: dict[str, WireProtocol] = {"openai": openai_protocol, "anthropic": a
 # Fields that each teacher has for itself.
 _PER_TEACHER = {
     *("name", "url", "protocol", "model", "api_key_env", "weight", "requests_per_minute", "tokens_per_minute"),
-    *("dollars_per_million_input", "dollars_per_million_output"),
+    *("dollars_per_million_input", "dollars_per_million_output", "batch"),
 }
 INITS = ("teacher", "checkpoint", "random")
 
@@ -116,7 +118,8 @@ def teacher_url(run: Run, cache: Path, progress: StageProgress) -> Iterator[str]
 
 @dataclass(frozen=True)
 class Described:
-    """A teacher as the config has it; `price` is None for one that is neither known nor priced."""
+    """A teacher as the config has it; `price` is None for one that is neither known nor priced, and that of its batches
+    where it is asked in these."""
 
     name: str
     model: str
@@ -141,7 +144,11 @@ def described_teachers(config: ConfigDict) -> Panel[Described]:
         if fields.get("protocol", "openai") not in _PROTOCOLS:
             raise UserError(f"{where}.protocol={fields['protocol']!r} is not known: {', '.join(_PROTOCOLS)} are")
         served_here = not number and not config.teacher.url
+        if fields.get("batch") and served_here:
+            raise UserError(f"{where}.batch=True needs an API that has batches: set config.teacher.url to one")
         price = _price(fields, served_here, bool(config.teacher.budget_dollars))
+        if price is not None and fields.get("batch"):
+            price = price.times(PRICE_FACTOR)
         name = fields.get("name") or fields["model"]
         found.append(Described(name, fields["model"], float(fields.get("weight", 1.0)), price, fields))
     return Panel(found)
@@ -199,7 +206,8 @@ async def _ask(
 
     def show(asked: Asked) -> None:
         failed = f"{asked.failed + asked.refused} failed, " if asked.failed + asked.refused else ""
-        progress(asked.wanted - asked.unasked, asked.wanted, "answers", f"{failed}${asked.dollars:,.2f}")
+        batches = f"{asked.batched:,} in batches, {asked.batched_done:,} done there, " if asked.batched else ""
+        progress(asked.wanted - asked.unasked, asked.wanted, "answers", f"{batches}{failed}${asked.dollars:,.2f}")
 
     described = described_teachers(run.config).teachers
     async with contextlib.AsyncExitStack() as stack:
@@ -219,6 +227,7 @@ async def _ask(
                 concurrency=config.concurrency,
                 request_seconds=config.request_seconds,
                 total_seconds=config.total_seconds or None,
+                poll_seconds=config.batch_poll_seconds,
             ),
             progress=show,
         )
@@ -237,6 +246,7 @@ def _http_teacher(described: Described, url: str, timeout: float) -> HttpTeacher
         timeout=timeout,
         requests_per_minute=settings.get("requests_per_minute", 0.0),
         tokens_per_minute=settings.get("tokens_per_minute", 0.0),
+        batch=bool(settings.get("batch", False)),
     )
 
 

@@ -8,54 +8,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from demiurgic_jax.data.completer import Completion
+from demiurgic_jax.data.completer import Completion, CompletionRequest
+from demiurgic_jax.distillation.batch_book import BatchBook
+from demiurgic_jax.distillation.batching import Batching, by_batch
 from demiurgic_jax.distillation.failures import AnswerLostError, BusyError, RequestRefusedError, TeacherError
 from demiurgic_jax.distillation.group_commit import GroupCommit
 from demiurgic_jax.distillation.ledger import Budget, BudgetSpentError, Entry, Ledger, Spend
+from demiurgic_jax.distillation.pace import Asked, Pace
 from demiurgic_jax.distillation.panel import Panel
-from demiurgic_jax.distillation.pricing import NANODOLLARS, credible, prompt_tokens_likely, tokens_at_most
+from demiurgic_jax.distillation.pricing import NANODOLLARS, credible, prompt_tokens_likely
 from demiurgic_jax.distillation.request import TeacherRequest
 from demiurgic_jax.distillation.teacher import Teacher
 from demiurgic_jax.errors import UserError
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How much at once, and how patiently.
-
-    `concurrency` requests are under way at most. An attempt that may have been billed without an answer is repeated
-    until there were `max_lost` of them; one that the server did not take (429, 5xx, no connection), `max_busy` times,
-    429s as long as there is time. Waits are random between 0 and `backoff_seconds`, doubled each time up to
-    `longest_backoff` ("full jitter"), and no shorter than Retry-After says. A request has `request_seconds` from its
-    first attempt to its last; all together have `total_seconds` (None: as long as it takes).
-    """
-
-    concurrency: int = 8
-    max_lost: int = 3
-    max_busy: int = 8
-    backoff_seconds: float = 0.5
-    longest_backoff: float = 30.0
-    request_seconds: float = 1800.0
-    total_seconds: float | None = None
-
-
-@dataclass
-class Asked:
-    """What one call of `ask_all` did. `known` requests had their end in the ledger before; `unasked` is what the
-    budget or the time left over, with `stopped` saying so in one sentence. `reasons` count failures and refusals,
-    `hiccups` the attempts that were repeated."""
-
-    wanted: int = 0
-    known: int = 0
-    answered: int = 0
-    failed: int = 0
-    refused: int = 0
-    unasked: int = 0
-    attempts: int = 0
-    dollars: float = 0.0
-    stopped: str | None = None
-    reasons: Counter[str] = field(default_factory=Counter)
-    hiccups: Counter[str] = field(default_factory=Counter)
 
 
 class _OutOfTimeError(Exception):
@@ -68,7 +32,7 @@ async def ask_all(
     requests: Sequence[TeacherRequest],
     *,
     budget: Budget = Budget(),  # noqa: B008 (frozen)
-    pace: Pace = Pace(),
+    pace: Pace = Pace(),  # noqa: B008
     progress: Callable[[Asked], None] | None = None,
 ) -> Asked:
     """Asks what has no answer yet, in order.
@@ -78,42 +42,62 @@ async def ask_all(
     called after each request. Raises UserError, with every answer so far stored, where a teacher cannot be used at
     all: wrong address or key, or only failures, one after the other; and where the budget is too small for even one
     request.
+
+    Teachers that are asked in batches get theirs first, the others' answers are waited for, then the batches. What an
+    earlier run left in batches is fetched, and not asked beside them.
     """
     with ledger.asking():
         by_key = {ledger.key(request.request): request for request in requests}
-        pending = ledger.pending([request.request for request in by_key.values()])
+        ended = ledger.ended()
+        pending = [key for key in by_key if key not in ended]
         ledger.record_plan(_plan(panel, by_key))
         asked = Asked(wanted=len(by_key), known=len(by_key) - len(pending), unasked=len(pending))
-        todo = {key: by_key[key] for key in pending}
-        _check_budget(panel, todo, budget)
-        async with GroupCommit(ledger) as commits:
-            asker = _Asker(panel, ledger, commits, asked, budget, pace, progress)
-            queue = iter(todo.items())
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(pace.concurrency, len(todo))):
-                    group.create_task(asker.work(queue))
+        under_way = BatchBook(ledger).keys()
+        todo = [key for key in pending if key not in under_way]
+        _check_budget(panel, [by_key[key].request for key in todo], budget)
+        of_batches = {key for key in todo if by_batch(panel.teacher_of(by_key[key].request))}
+        in_batches = [key for key in todo if key in of_batches]
+        batching = Batching(panel, ledger, in_batches, by_key, asked, budget, pace, progress)
+        await batching.submit()
+        one_by_one = [key for key in todo if key not in of_batches]
+        await _ask_one_by_one(panel, ledger, one_by_one, by_key, asked, budget, pace, progress)
+        await batching.finish()
         asked.dollars = ledger.booked.nanodollars / NANODOLLARS
-        if asker.unusable is not None:
-            raise asker.unusable
-        if asker.failures_in_a_row and not asked.answered + asked.known + asked.refused:
-            raise asker.useless()
         return asked
+
+
+async def _ask_one_by_one(
+    panel: Panel[Teacher],
+    ledger: Ledger,
+    todo: Sequence[str],
+    by_key: Mapping[str, TeacherRequest],
+    asked: Asked,
+    budget: Budget,
+    pace: Pace,
+    progress: Callable[[Asked], None] | None,
+) -> None:
+    async with GroupCommit(ledger) as commits:
+        asker = _Asker(panel, ledger, commits, asked, budget, pace, progress)
+        queue = ((key, by_key[key]) for key in todo)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(pace.concurrency, len(todo))):
+                group.create_task(asker.work(queue))
+    asked.dollars = ledger.booked.nanodollars / NANODOLLARS
+    if asker.unusable is not None:
+        raise asker.unusable
+    if asker.failures_in_a_row and not asked.answered + asked.known + asked.refused:
+        raise asker.useless()
 
 
 def _plan(panel: Panel[Teacher], by_key: Mapping[str, TeacherRequest]) -> Counter[tuple[str, str, str]]:
     return Counter((each.task, each.language, panel.teacher_of(each.request).model) for each in by_key.values())
 
 
-def worst_case(teacher: Teacher, request: TeacherRequest) -> Spend:
-    """What asking once can take at most."""
-    return Spend(teacher.price.worst_case(request.request), tokens_at_most(request.request))
-
-
-def _check_budget(panel: Panel[Teacher], todo: Mapping[str, TeacherRequest], budget: Budget) -> None:
+def _check_budget(panel: Panel[Teacher], todo: Sequence[CompletionRequest], budget: Budget) -> None:
     if not todo:
         return
     least = min(
-        (worst_case(panel.teacher_of(each.request), each) for each in todo.values()),
+        (Spend.worst_case(panel.teacher_of(each).price, each) for each in todo),
         key=lambda spend: (spend.nanodollars, spend.tokens),
     )
     if not budget.allows(least):
@@ -190,7 +174,7 @@ class _Asker:
                 self._count_failure(TeacherError("out of time", "the teacher's limits left no time for it"))
                 return
             try:
-                completion = await teacher.complete(request.request)
+                completion = await self._attempt(request, teacher)
             except AnswerLostError as failure:
                 error, lost, again = failure, lost + 1, lost + 1 < self.pace.max_lost
                 await self._end(key, failure, billed=True)
@@ -219,9 +203,15 @@ class _Asker:
             self.asked.hiccups[error.reason] += 1
             await asyncio.sleep(wait)
 
+    async def _attempt(self, request: TeacherRequest, teacher: Teacher) -> Completion:
+        try:
+            return await teacher.complete(request.request)
+        finally:
+            teacher.limiter.ended(_tokens(request))
+
     async def _send(self, key: str, request: TeacherRequest, teacher: Teacher, deadline: float) -> None:
         """Returns when the worst case is on disk as sent, and the teacher's limits let it go."""
-        tokens = prompt_tokens_likely(request.request) + request.request.max_tokens
+        tokens = _tokens(request)
         at_once = teacher.limiter.try_acquire(tokens)
         sent = at_once
         try:
@@ -251,7 +241,7 @@ class _Asker:
 
     async def _reserve(self, key: str, request: TeacherRequest, teacher: Teacher, *, sent: bool) -> None:
         """Waits for running requests to settle below their worst case where the budget has no room before that."""
-        worst = worst_case(teacher, request)
+        worst = Spend.worst_case(teacher.price, request.request)
         entry = Entry(request.task, request.language, teacher.name, teacher.model)
         reserve = functools.partial(self.ledger.reserve, key, entry, worst, self.budget, sent=sent)
         if not self.room.locked() and self.budget.allows(self.ledger.booked + worst):
@@ -308,3 +298,8 @@ class _Asker:
         most = min(self.pace.longest_backoff, self.pace.backoff_seconds * 2 ** min(failures - 1, 16))
         asked = error.retry_after if isinstance(error, BusyError) else None
         return (asked or 0.0) + self.jitter.uniform(0.0, most)
+
+
+def _tokens(request: TeacherRequest) -> int:
+    """What the teacher's limit on tokens counts, about."""
+    return prompt_tokens_likely(request.request) + request.request.max_tokens

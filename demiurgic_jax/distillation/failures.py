@@ -1,11 +1,18 @@
 """The ways in which asking a teacher can fail short of the user's mistake, each with a reason that can be counted."""
 
+from demiurgic_jax.errors import UserError
+
+
+class NotThereError(UserError):
+    """The address, or what it names, is not at the teacher."""
+
 
 class TeacherError(Exception):
     """The teacher did not give an answer to one request; others may still get theirs.
 
     `reason` is one of a few words: "rate limited", "server error", "unreachable", "connection broke", "too slow",
-    "web page", "broken JSON", "another format", "refused", "content filter", "out of time", "unusable".
+    "web page", "broken JSON", "another format", "refused", "content filter", "out of time", "unusable"; of batches also
+    "expired", "cancelled", "no result", "batch refused", "not taken".
     """
 
     def __init__(self, reason: str, message: str):

@@ -13,7 +13,7 @@ from typing import Any
 from demiurgic_jax.data.completer import Completion, CompletionRequest, TokenLogprob
 from demiurgic_jax.distillation.ledger_schema import explained, open_rows
 from demiurgic_jax.distillation.panel import Panel
-from demiurgic_jax.distillation.pricing import NANODOLLARS
+from demiurgic_jax.distillation.pricing import NANODOLLARS, Price, tokens_at_most
 from demiurgic_jax.distillation.request import request_key
 from demiurgic_jax.errors import UserError
 
@@ -28,6 +28,11 @@ class Spend:
 
     nanodollars: int
     tokens: int
+
+    @classmethod
+    def worst_case(cls, price: Price, request: CompletionRequest) -> "Spend":
+        """What asking once can take at most."""
+        return cls(price.worst_case(request), tokens_at_most(request))
 
     def __add__(self, other: "Spend") -> "Spend":
         return Spend(self.nanodollars + other.nanodollars, self.tokens + other.tokens)
@@ -132,8 +137,8 @@ class Ledger:
     def asking(self) -> Iterator[None]:
         """Held by the one process that may ask through this ledger; it falls with that process.
 
-        Inside, rows in state `sent` are known to be leftovers of a killed run: they stay booked. What that run had
-        reserved and not yet sent is freed. Raises UserError where another process holds it.
+        Inside, rows in state `sent` are known to be leftovers of a killed run, or in a batch: they stay booked. What
+        that run had reserved and not yet sent is freed. Raises UserError where another process holds it.
         """
         with self.path.with_name(self.path.name + ".lock").open("w") as lock:
             try:
@@ -148,6 +153,9 @@ class Ledger:
                     "UPDATE requests SET state = 'failed', reserved = 0, reserved_tokens = 0, reason = 'not sent', "
                     "error = 'the run was killed before this was sent' WHERE state = 'reserved'"
                 )
+                for table in ("batched", "batches"):
+                    planned = "SELECT tag FROM batches WHERE state = 'planned'"
+                    self._rows.execute(f"DELETE FROM {table} WHERE tag IN ({planned})")
             yield
 
     def key(self, request: CompletionRequest) -> str:
@@ -155,13 +163,17 @@ class Ledger:
         return self._key(request)
 
     def pending(self, requests: Iterable[CompletionRequest]) -> dict[str, CompletionRequest]:
-        """Those that have neither an answer nor a refusal, by key, in order, equal ones once."""
+        """Those that have neither an answer nor a refusal, by key, in order, equal ones once. What is in a batch under
+        way is pending."""
+        wanted, ended = {self.key(request): request for request in requests}, self.ended()
+        return {key: request for key, request in wanted.items() if key not in ended}
+
+    def ended(self) -> set[str]:
+        """Keys of the requests that have an answer or a refusal."""
         with explained(self.path):
-            done = {
+            return {
                 key for (key,) in self._rows.execute("SELECT key FROM requests WHERE state IN ('settled', 'refused')")
             }
-        wanted = {self.key(request): request for request in requests}
-        return {key: request for key, request in wanted.items() if key not in done}
 
     @property
     def booked(self) -> Spend:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from demiurgic_jax.errors import UserError
 
-VERSION = 2
+VERSION = 3
 
 # requests: `reserved` is what the attempt under way can cost at most; `lost`, what attempts without a known end can
 # have cost; `cost`, what the answer did cost; all in nanodollars, and the same in tokens. Their sum over all rows never
@@ -15,6 +15,7 @@ VERSION = 2
 # asked again), failed (for `reason`, may be asked again), refused (for `reason`, never asked again).
 # verdicts: what verification made of an answer, and the `seconds` of computing it took.
 # plan: how many requests a run wants, for forecasts.
+# batches, batched: batches of requests and which are in one under way, with what was asked (batch_book.py).
 # merged, merged_plan: what came from the ledgers of shards, so that a second merge adds nothing.
 _SCHEMA = """
 CREATE TABLE requests (
@@ -53,6 +54,22 @@ CREATE TABLE plan (
     model TEXT NOT NULL,
     wanted INTEGER NOT NULL,
     PRIMARY KEY (task, language, model)
+) WITHOUT ROWID;
+CREATE TABLE batches (
+    tag TEXT PRIMARY KEY,
+    teacher TEXT NOT NULL,
+    model TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('planned', 'submitting', 'open', 'ended')),
+    provider_id TEXT,
+    input_per_million REAL NOT NULL,
+    output_per_million REAL NOT NULL,
+    requests INTEGER NOT NULL,
+    submitted_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE batched (
+    key TEXT PRIMARY KEY REFERENCES requests (key),
+    tag TEXT NOT NULL REFERENCES batches (tag),
+    request TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE merged (
     shard TEXT NOT NULL,

@@ -5,6 +5,9 @@ through lately: once more than one answer in ten is a 429, the rate falls to jus
 a little every second (additive increase, multiplicative decrease; but falling to what was measured instead of by half,
 so that next to nothing of the limit is left unused). A Retry-After then holds everything back for as long as it says;
 rarer 429s are the affair of the one request.
+
+A server that states its limit and what is left of it is taken at its word: what it says is left, less what is on its
+way to it, may go out at once, so that a client that was held up for a while catches up with what was saved meanwhile.
 """
 
 import asyncio
@@ -17,8 +20,10 @@ from dataclasses import dataclass
 # Of the measured rate, at too many 429s; and growth per second afterwards, faster once nothing was refused for a while.
 _FALL, _GROWTH, _FAST_GROWTH, _QUIET_SECONDS = 0.98, 0.01, 0.1, 3.0
 _SHARE_REFUSED, _FEW_ANSWERS = 0.1, 20
-_WINDOW_SECONDS = 4.0
-_BURST_SECONDS = 0.5
+# The best part of the window gives the rate: in the others, this program may have been held up.
+_WINDOW_SECONDS, _PART_SECONDS = 4.0, 2.0
+_BURST_SECONDS = 1.0
+_TOLD_AGO_SECONDS = 0.25
 _LEAST_RATE = 0.05
 _LONGEST_HOLD = 120.0
 
@@ -32,11 +37,12 @@ class StatedLimit:
 
 
 class _Bucket:
-    """Fills at `rate` a second (None: without limit), never above what half a second brings, or one unit."""
+    """Fills at `rate` a second (None: without limit), never above what a second brings, or one unit, unless the server
+    says that there is more. `under_way` is what was taken and not answered yet."""
 
     def __init__(self, per_minute: float):
         self.most = per_minute / 60 if per_minute > 0 else None
-        self.rate = self.most
+        self.rate, self.stated, self.under_way = self.most, False, 0.0
         self._level, self._at = self._full(), time.monotonic()
 
     def _full(self) -> float:
@@ -49,9 +55,20 @@ class _Bucket:
         self.rate = max(_LEAST_RATE, rate if self.most is None else min(rate, self.most))
         self._level = min(self._level, self._full())
 
+    def learn(self, stated: StatedLimit) -> None:
+        """What the server states, where nothing else is configured."""
+        if self.rate is None:
+            self.most, self.stated = stated.per_minute / 60, True
+            self.set_rate(self.most)
+        if self.stated and stated.remaining is not None:
+            self._fill(time.monotonic())
+            # Told in whole units, some time ago: holding our own count down to just that would lose a part each time.
+            most = stated.remaining + max(1.0, (self.rate or 0.0) * _TOLD_AGO_SECONDS)
+            self._level = min(most, max(self._level, stated.remaining - self.under_way))
+
     def _fill(self, now: float) -> None:
         if self.rate is not None:
-            self._level = min(self._full(), self._level + (now - self._at) * self.rate)
+            self._level = max(self._level, min(self._full(), self._level + (now - self._at) * self.rate))
         self._at = now
 
     def wait(self, amount: float, now: float) -> float:
@@ -62,6 +79,7 @@ class _Bucket:
         return max(0.0, (min(amount, self._full()) - self._level) / self.rate)
 
     def take(self, amount: float) -> None:
+        self.under_way += amount
         if self.rate is not None:
             self._level -= amount
 
@@ -71,7 +89,7 @@ class Limiter:
 
     def __init__(self, requests_per_minute: float = 0.0, tokens_per_minute: float = 0.0):
         self._requests, self._tokens = _Bucket(requests_per_minute), _Bucket(tokens_per_minute)
-        self._held_until = self._refused_at = self._grown_at = 0.0
+        self._held_until = self._refused_at = self._grown_at = self._known = 0.0
         self._recent: deque[list[float]] = deque()  # [quarter of a second, let through, refused]
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -102,20 +120,26 @@ class Limiter:
         """To be called for every attempt that met no 429, with what the answer's headers say of the limits."""
         now = time.monotonic()
         self._note(now, 1)
-        for bucket, stated in ((self._requests, requests), (self._tokens, tokens)):
-            if stated is not None and bucket.rate is None:
-                bucket.most = stated.per_minute / 60
-                bucket.set_rate(bucket.most)
+        self._learn(requests, tokens)
         self._grow(now)
 
+    def ended(self, tokens: float) -> None:
+        """To be called once for every request that was let go, when its attempt is over."""
+        self._requests.under_way -= 1
+        self._tokens.under_way -= tokens
+
     def give_back(self, tokens: float) -> None:
-        """Of the tokens taken for a request, those that it did not use after all."""
+        """To be called instead of `ended` for what was let go and then not sent."""
+        self._requests.take(-1)
         self._tokens.take(-tokens)
 
-    def refused(self, retry_after: float | None) -> None:
-        """To be called for every 429."""
+    def refused(
+        self, retry_after: float | None, requests: StatedLimit | None = None, tokens: StatedLimit | None = None
+    ) -> None:
+        """To be called for every 429, with what its headers say of the limits."""
         now = time.monotonic()
         self._note(now, 2)
+        self._learn(requests, tokens)
         through, refused = (sum(each[column] for each in self._recent) for column in (1, 2))
         enough = through + refused >= _FEW_ANSWERS
         if refused <= (_SHARE_REFUSED if enough else 0.5) * (through + refused):
@@ -124,10 +148,30 @@ class Limiter:
             self._held_until = max(self._held_until, now + min(retry_after, _LONGEST_HOLD))
         # One flood of 429s is one piece of news.
         if through and now - self._refused_at >= 1.0:
-            measured = through / max(0.5, now - self._recent[0][0])
-            current = self._requests.rate
-            self._requests.set_rate(_FALL * (measured if current is None else min(measured, current)))
+            again = now - self._refused_at < 2 * _WINDOW_SECONDS
             self._refused_at = self._grown_at = now
+            if self._requests.stated and not again:
+                self._recent.clear()  # sent before the limit was known; only if it goes on is the stated limit wrong
+                return
+            measured, current = self._measured(now), self._requests.rate
+            self._known = max(measured, 0.5 * self._known)
+            self._requests.set_rate(_FALL * (measured if current is None else min(measured, current)))
+            if current is None:
+                self._recent.clear()  # what had been saved up before the first request says nothing of the rate
+
+    def _learn(self, requests: StatedLimit | None, tokens: StatedLimit | None) -> None:
+        for bucket, stated in ((self._requests, requests), (self._tokens, tokens)):
+            if stated is not None:
+                bucket.learn(stated)
+
+    def _measured(self, now: float) -> float:
+        """Requests a second that were let through in the best part of the window."""
+        starts = [start for start, *_ in self._recent if start == self._recent[0][0] or start <= now - _PART_SECONDS]
+        parts = [
+            (start, sum(through for at, through, _ in self._recent if start <= at < start + _PART_SECONDS))
+            for start in starts
+        ]
+        return max(through / max(0.5, min(_PART_SECONDS, now - start)) for start, through in parts)
 
     def _note(self, now: float, column: int) -> None:
         quarter = math.floor(now * 4) / 4
@@ -140,8 +184,8 @@ class Limiter:
     def _grow(self, now: float) -> None:
         rate, passed = self._requests.rate, now - self._grown_at
         if rate is not None and passed >= 0.25 and self._waiting:
-            quiet = now - self._refused_at > _QUIET_SECONDS
-            self._requests.set_rate(rate * (1 + min(passed, 1.0) * (_FAST_GROWTH if quiet else _GROWTH)))
+            fast = now - self._refused_at > _QUIET_SECONDS or rate < _FALL * self._known
+            self._requests.set_rate(rate * (1 + min(passed, 1.0) * (_FAST_GROWTH if fast else _GROWTH)))
             self._grown_at = now
 
     def _wait(self, tokens: float, now: float) -> float:

@@ -34,10 +34,11 @@ class Merged:
 
 
 def ended_keys(path: Path) -> set[str]:
-    """What a ledger has an answer to, or a refusal of."""
+    """What a ledger has an answer to, a refusal of, or in a batch under way."""
     rows = open_rows(path)
     try:
-        return {key for (key,) in rows.execute("SELECT key FROM requests WHERE state IN ('settled', 'refused')")}
+        ended = "SELECT key FROM requests WHERE state IN ('settled', 'refused') UNION SELECT key FROM batched"
+        return {key for (key,) in rows.execute(ended)}
     finally:
         rows.close()
 
@@ -77,6 +78,11 @@ def _read(shard: Path) -> tuple[list[dict[str, Any]], list[tuple[Any, ...]], lis
         cursor = ledger.execute("SELECT * FROM requests")
         names = [column[0] for column in cursor.description]
         requests = [dict(zip(names, row, strict=True)) for row in cursor]
+        if ledger.execute("SELECT 1 FROM batched").fetchone():
+            raise UserError(
+                f"ledger {shard} has requests in batches under way: run that shard again until they are fetched, then "
+                "merge"
+            )
         plan, verdicts = ledger.execute("SELECT * FROM plan"), ledger.execute("SELECT * FROM verdicts")
         return requests, plan.fetchall(), verdicts.fetchall()
 

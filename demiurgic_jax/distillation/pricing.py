@@ -22,6 +22,10 @@ class Price:
     input_per_million: float = 0.0
     output_per_million: float = 0.0
 
+    def times(self, factor: float) -> "Price":
+        """A part of the price, or a multiple."""
+        return Price(self.input_per_million * factor, self.output_per_million * factor)
+
     def cost(self, prompt_tokens: int, completion_tokens: int) -> int:
         """Nanodollars, rounded up."""
         dollars_times_million = prompt_tokens * self.input_per_million + completion_tokens * self.output_per_million

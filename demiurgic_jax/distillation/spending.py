@@ -69,6 +69,13 @@ def _figures(rows: sqlite3.Connection) -> dict[str, Any]:
         "rejections": dict(rejected.fetchall()),
         "doubted_usage": doubted,
         "answers_per_second": _rate(rows),
+        "batches": [
+            {"id": provider_id, "teacher": teacher, "requests": count, "seconds": max(0.0, time.time() - submitted_at)}
+            for provider_id, teacher, count, submitted_at in rows.execute(
+                "SELECT provider_id, teacher, requests, submitted_at FROM batches "
+                "WHERE state IN ('submitting', 'open') ORDER BY submitted_at"
+            )
+        ],
     }
     return figures | _projection(rows, figures)
 

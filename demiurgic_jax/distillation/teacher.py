@@ -6,22 +6,29 @@ import email.utils
 import json
 import os
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, Self
 
 import httpx
 
 from demiurgic_jax.data.completer import Completion, CompletionRequest
-from demiurgic_jax.distillation import openai_protocol
+from demiurgic_jax.distillation import anthropic_protocol, openai_protocol
+from demiurgic_jax.distillation.anthropic_batches import AnthropicBatches
+from demiurgic_jax.distillation.batch_api import BatchApi, Endpoint
 from demiurgic_jax.distillation.connections import Http1Transport
-from demiurgic_jax.distillation.failures import AnswerLostError, BusyError, RequestRefusedError
+from demiurgic_jax.distillation.failures import AnswerLostError, BusyError, NotThereError, RequestRefusedError
 from demiurgic_jax.distillation.limits import Limiter, StatedLimit
+from demiurgic_jax.distillation.openai_batches import OpenAIBatches
 from demiurgic_jax.distillation.pricing import Price
 from demiurgic_jax.errors import UserError
 
 _CONNECT_SECONDS = 10.0
 # Errors of a gateway that waited for the model in vain: the model may have answered, and been paid.
 _MAYBE_BILLED = {408, 499, 504, 520, 524}
+_BATCHES: dict[str, Callable[[Endpoint], BatchApi]] = {
+    openai_protocol.NAME: OpenAIBatches,
+    anthropic_protocol.NAME: AnthropicBatches,
+}
 
 
 class WireProtocol(Protocol):
@@ -56,7 +63,7 @@ class HttpTeacher:
     `base_url` ends like OpenAI's ("http://127.0.0.1:8000/v1"); `protocol` is the module of its API. `api_key_env` names
     the environment variable with the key, which is read for the requests' headers and kept nowhere else. `timeout`
     (seconds) bounds one attempt, whatever arrives meanwhile. Among several teachers it gets `weight` parts of the
-    requests.
+    requests. `batch` says that these are to go through the API's batches; `price` is then the price there.
     """
 
     def __init__(
@@ -72,10 +79,11 @@ class HttpTeacher:
         timeout: float = 120.0,
         requests_per_minute: float = 0.0,
         tokens_per_minute: float = 0.0,
+        batch: bool = False,
     ):
         self.base_url, self.model, self.name, self.protocol = base_url.rstrip("/"), model, name or model, protocol
         self.price, self.weight, self.timeout, self.api_key_env = price, weight, timeout, api_key_env
-        self.limiter = Limiter(requests_per_minute, tokens_per_minute)
+        self.limiter, self.batch = Limiter(requests_per_minute, tokens_per_minute), batch
         try:
             self._url = httpx.URL(self.base_url)
         except httpx.InvalidURL as error:
@@ -92,6 +100,7 @@ class HttpTeacher:
                 **protocol.headers(api_key(api_key_env)),
             }
         )
+        self.batches = _BATCHES[protocol.NAME](self)
         self._transport: httpx.AsyncBaseTransport | None = None
         self._negotiating = asyncio.Lock()
 
@@ -124,10 +133,16 @@ class HttpTeacher:
         return self.protocol.read_answer(request, answer)
 
     async def send(
-        self, method: str, path: str, content: bytes = b"", headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        content: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
     ) -> httpx.Response:
-        """The whole response to one HTTP request. Raises BusyError where no connection came about, AnswerLostError
-        where the response broke off."""
+        """The whole response to one HTTP request, within `timeout` seconds (None: the teacher's). Raises BusyError
+        where no connection came about, AnswerLostError where the response broke off."""
+        seconds_left = timeout or self.timeout
         async with self._negotiating:
             self._transport = self._transport or await self._negotiated()
         sent = httpx.Headers(self._headers)
@@ -142,12 +157,12 @@ class HttpTeacher:
             extensions={"timeout": {"connect": _CONNECT_SECONDS}},
         )
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(seconds_left):
                 response = await self._transport.handle_async_request(request)
                 await response.aread()
         except TimeoutError as error:
             raise AnswerLostError(
-                "too slow", f"teacher URL {self.base_url} gave no whole answer within {self.timeout:g} s"
+                "too slow", f"teacher URL {self.base_url} gave no whole answer within {seconds_left:g} s"
             ) from error
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             refuses = "refuses connections" if isinstance(error, httpx.ConnectError) else "does not answer"
@@ -191,10 +206,20 @@ class HttpTeacher:
 
     def decoded(self, response: httpx.Response) -> dict[str, Any]:
         """The JSON object of a good response; raises what `complete` raises for any other."""
+        try:
+            answer = json.loads(self.whole(response))
+        except ValueError as error:
+            raise AnswerLostError("broken JSON", f"teacher URL {self.base_url} sent broken JSON ({error})") from error
+        if not isinstance(answer, dict):
+            raise AnswerLostError("another format", f"teacher URL {self.base_url} sent JSON that is not an object")
+        return answer
+
+    def whole(self, response: httpx.Response) -> bytes:
+        """What a good response holds; raises what `complete` raises for any other."""
         status, kind = response.status_code, response.headers.get("content-type", "")
         if status == 429:
             wait = seconds(response.headers.get("retry-after"))
-            self.limiter.refused(wait)
+            self.limiter.refused(wait, *self.protocol.stated_limits(response.headers))
             raise BusyError("rate limited", f"teacher URL {self.base_url} answers {_status(response)}", wait)
         if status in _MAYBE_BILLED:
             raise AnswerLostError("server error", f"teacher URL {self.base_url} answers {_status(response)}")
@@ -215,19 +240,13 @@ class HttpTeacher:
                 "config.teacher.url must be the API's address, usually ending in /v1",
             )
         if status == 404 or 300 <= status < 400:
-            raise UserError(
+            raise NotThereError(
                 f"teacher URL {self.base_url} answers {_status(response)} for {response.request.url.path}: "
                 "fix config.teacher.url or config.teacher.model"
             )
         if status >= 400:
             raise RequestRefusedError("refused", f"the teacher answers {_status(response)}: {response.text[:300]}")
-        try:
-            answer = json.loads(response.content)
-        except ValueError as error:
-            raise AnswerLostError("broken JSON", f"teacher URL {self.base_url} sent broken JSON ({error})") from error
-        if not isinstance(answer, dict):
-            raise AnswerLostError("another format", f"teacher URL {self.base_url} sent JSON that is not an object")
-        return answer
+        return response.content
 
     async def _negotiated(self) -> httpx.AsyncBaseTransport:
         """HTTP/2 where the server speaks it, many requests on one connection; else HTTP/1.1, a connection for each

@@ -45,6 +45,9 @@ def get_config() -> ConfigDict:
             "budget_tokens": 0,  # of questions and answers together; 0: no limit
             "requests_per_minute": 0.0,  # 0: what the server states or lets through
             "tokens_per_minute": 0.0,
+            # Through the API's batches: half the price, answers within a day. docs/knowledge_distillation.md
+            "batch": False,
+            "batch_poll_seconds": 20.0,  # between looks at batches under way
             "concurrency": 16,
             "timeout_seconds": 600.0,  # of one attempt
             "request_seconds": 3600.0,  # of one request with all its attempts

@@ -58,6 +58,8 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
                 progress.doing(f"asking {run.config.teacher.model} at {url}")
                 asked, measured["tokens_per_second"] = ask_teacher(run, url, requests, ledger, progress)
             stopped = asked.stopped
+            if asked.batched:
+                raise UserError(stopped or "requests are in batches under way: run the same command again")
             if asked.failed:
                 raise UserError(
                     f"{asked.failed} of {asked.wanted} requests got no answer: run the same command again to ask "

@@ -2,21 +2,24 @@
 
 import asyncio
 import json
-import resource
+import re
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from demiurgic_jax.data.completer import CompletionRequest
-from demiurgic_jax.distillation.asking import Asked, Pace, ask_all
+from demiurgic_jax.distillation import anthropic_protocol, openai_protocol
+from demiurgic_jax.distillation.asking import ask_all
 from demiurgic_jax.distillation.ledger import Budget, Ledger
+from demiurgic_jax.distillation.pace import Asked, Pace
 from demiurgic_jax.distillation.panel import Panel
 from demiurgic_jax.distillation.pricing import NANODOLLARS, Price
 from demiurgic_jax.distillation.request import TeacherRequest
 from demiurgic_jax.distillation.teacher import HttpTeacher
 
 PRICE = Price(input_per_million=1.0, output_per_million=10.0)
+PROTOCOLS = {"openai": openai_protocol, "anthropic": anthropic_protocol}
 
 
 def numbered_requests(count: int, padding: int = 0) -> list[TeacherRequest]:
@@ -43,17 +46,27 @@ async def ask(url: str, path: str | Path, count: int, dollars: float | None, **o
     """Asks `count` numbered requests; `options` are those of HttpTeacher and of Pace."""
     of_pace = {name: options.pop(name) for name in set(options) & set(Pace.__dataclass_fields__)}
     pace = Pace(**{"concurrency": 4, "backoff_seconds": 0.01, **of_pace})
-    requests = numbered_requests(count, options.pop("padding", 0))
-    limit = options.pop("budget", None) or budget(dollars)
+    requests = numbered_requests(count, options.pop("padding", 0)) + options.pop("more", [])
+    limit, progress = options.pop("budget", None) or budget(dollars), options.pop("progress", None)
+    options["protocol"] = PROTOCOLS[options.get("protocol", "openai")]
     async with HttpTeacher(url, "test-model", **{"price": PRICE, **options}) as teacher:
         with Ledger(path, model="test-model") as ledger:
-            return await ask_all(Panel([teacher]), ledger, requests, budget=limit, pace=pace)
+            return await ask_all(Panel([teacher]), ledger, requests, budget=limit, pace=pace, progress=progress)
+
+
+def peak_kb() -> int:
+    """The most memory that this process has had. (What getrusage tells begins with that of the process it was forked
+    from.)"""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
 
 
 if __name__ == "__main__":
     settings = json.loads(sys.argv[3])
     count, dollars = settings.pop("count"), settings.pop("dollars", None)
     began = time.process_time()
+    numbered_requests(count)  # whatever is done with them, they take that much
+    before = peak_kb()
     asked = asyncio.run(ask(sys.argv[1], sys.argv[2], count, dollars, **settings))
-    used = {"cpu": time.process_time() - began, "peak_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    used = {"cpu": time.process_time() - began, "peak_kb": peak_kb(), "before_kb": before}
     print(json.dumps(vars(asked) | used))

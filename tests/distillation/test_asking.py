@@ -8,9 +8,10 @@ from asking_process import PRICE, ask, numbered_requests
 from faulty_server import COMPLETION_TOKENS, PROMPT_TOKENS, serving
 
 from demiurgic_jax.data.completer import Completion
-from demiurgic_jax.distillation.asking import Pace, ask_all
+from demiurgic_jax.distillation.asking import ask_all
 from demiurgic_jax.distillation.ledger import Budget, Ledger
 from demiurgic_jax.distillation.limits import Limiter
+from demiurgic_jax.distillation.pace import Pace
 from demiurgic_jax.distillation.panel import Panel
 from demiurgic_jax.distillation.pricing import NANODOLLARS, Price, tokens_at_most
 from demiurgic_jax.errors import UserError

@@ -95,7 +95,7 @@ def test_what_is_no_ledger_is_refused_by_name(tmp_path):
     with sqlite3.connect(path) as other:
         other.execute("PRAGMA user_version=7")
     other.close()
-    with pytest.raises(UserError, match="has version 7, this program writes version 2"):
+    with pytest.raises(UserError, match="has version 7, this program writes version 3"):
         Ledger(path, model="m")
     with pytest.raises(UserError, match="cannot be opened"):
         Ledger(tmp_path / "missing" / "ledger.sqlite", model="m")

@@ -123,12 +123,30 @@ def test_twenty_kills_at_a_thousand_at_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_the_server_allows_is_used(tmp_path):
-    per_second, count = 50, 1500
-    with storm_server(per_minute=60 * per_second, latency=0.02, retry_after=True) as url:
-        said = run_client(url, tmp_path / "l.sqlite", count=count, concurrency=64, dollars=None, timeout=10.0)
+@pytest.mark.parametrize("server", [{"retry_after": True}, {}, {"stated": True}], ids=["retry-after", "bare", "stated"])
+def test_what_the_server_allows_is_used(tmp_path, server):
+    per_second, burst, count = 50, 5, 1500
+    with storm_server(per_minute=60 * per_second, burst_seconds=burst, latency=0.02, **server) as url:
+        said = run_client(url, tmp_path / "l.sqlite", count=count, concurrency=200, dollars=None, timeout=10.0)
+        seen = counts(url)
     assert said["answered"] == count
     with sqlite3.connect(tmp_path / "l.sqlite") as rows:
-        first, last = rows.execute("SELECT min(settled_at), max(settled_at) FROM requests").fetchone()
-    print(count / (last - first), said["attempts"])
-    assert count / (last - first) > 0.95 * per_second
+        first, last = rows.execute("SELECT min(sent_at), max(settled_at) FROM requests").fetchone()
+    used = count / (per_second * (burst + last - first))
+    print(server, f"{used:.1%} of the limit used, {seen['limited'] / seen['requests']:.1%} of the requests were 429")
+    assert used > 0.95
+
+
+@pytest.mark.slow
+def test_memory_is_that_of_the_requests_however_many_answers_come(tmp_path):
+    grown = {}
+    for count in (10_000, 40_000):
+        with storm_server(latency=0.05) as url:
+            said = run_client(
+                url, tmp_path / f"{count}.sqlite", count=count, concurrency=200, dollars=None, timeout=60.0
+            )
+        assert said["answered"] == count
+        grown[count] = said["peak_kb"] - said["before_kb"]
+        print(f"{count:,} requests: peak {said['peak_kb']:,} kB, {grown[count]:,} kB more than before asking")
+    assert grown[10_000] > 1_000  # it was measured
+    assert grown[40_000] - grown[10_000] < 30_000 * 0.3  # kB: a key and its places in two tables

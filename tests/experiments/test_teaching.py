@@ -1,6 +1,7 @@
 """The teach stage as a user runs it, against a server over HTTP: priced, asked in shards, merged, looked at."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tools.merge_ledgers import main as merge
 from tools.show import main as show
 
 sys.path.append(str(Path(__file__).parents[1] / "distillation"))
+from batch_server import serving_batches
 from storm import counts, storm_server
 
 KEY = "sk-never-to-be-written-7f3a"
@@ -84,6 +86,7 @@ def test_a_run_in_shards_is_priced_asked_merged_and_shown_and_no_file_holds_the_
         (["--config.teacher.api_key_env=NOT_SET_HERE"], "the environment variable NOT_SET_HERE is not set"),
         (["--config.teacher.protocol=gopher"], "config.teacher.protocol='gopher' is not known"),
         (["--config.teacher.others=({'url': 'http://x/v1'},)"], "config.teacher.others[0] needs a url and a model"),
+        (["--config.teacher.url=", "--config.teacher.batch=True"], "batch=True needs an API that has batches"),
         (["--shard=2/2"], "--shard=2/2 is no part of a whole"),
     ],
 )
@@ -99,3 +102,32 @@ def test_a_mistake_is_one_sentence_before_anything_is_sent(tmp_path, monkeypatch
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert said in error
     assert KEY not in error
+
+
+def test_a_run_in_batches_is_priced_at_half_and_goes_on_with_what_is_under_way(tmp_path, monkeypatch, capsys, shown):
+    monkeypatch.setenv("STORM_KEY", KEY)
+    workdir = tmp_path / "run"
+    paid = ["--config.teacher.dollars_per_million_input=1.0", "--config.teacher.dollars_per_million_output=10.0"]
+    with serving_batches(looks=50) as server:
+        whole = command(server.url, workdir, *paid, "--config.teacher.batch_poll_seconds=0.02")
+        assert main([*whole, "--stages=seeds"]) == 0
+        prices = []
+        for batch in (False, True):
+            assert main([*whole, "--dry-run", f"--config.teacher.batch={batch}"]) == 0
+            prices.append(re.findall(r"\$([\d.]+) at most; nothing", capsys.readouterr().err)[0])
+        assert float(prices[1]) == pytest.approx(float(prices[0]) / 2, abs=0.01)
+        whole += ["--config.teacher.batch=True", "--stages=teach"]
+        assert main([*whole, "--config.teacher.total_seconds=0.3"]) == 2
+        assert "are in batches under way; the same command fetches them" in capsys.readouterr().err
+        under_way = json.loads(shown("teacher", workdir, "--json"))["batches"]
+        assert sum(batch["requests"] for batch in under_way) == 15
+        assert "batch batch_0 of test-model: " in shown("teacher", workdir)
+        for batch in server.batches:
+            batch.looks = 2
+        assert main(whole) == 0
+        assert len(server.asked) == sum(server.asked.values()) == 15
+        figures = json.loads(shown("teacher", workdir, "--json"))
+    assert (figures["total"]["settled"], figures["batches"]) == (15, [])
+    assert figures["total"]["dollars"] >= server.billed / 1e9
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or KEY.encode() not in file.read_bytes(), file

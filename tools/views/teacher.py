@@ -42,6 +42,12 @@ def render(figures: Mapping[str, Any], console: Console) -> None:
             console.print(
                 f"{name}: " + ", ".join(f"{reason} {count:,}" for reason, count in counts.items()), markup=False
             )
+    for batch in figures["batches"]:
+        console.print(
+            f"batch {batch['id'] or '(being looked for)'} of {batch['teacher']}: {batch['requests']:,} requests, "
+            f"submitted {timedelta(seconds=round(batch['seconds']))} ago",
+            markup=False,
+        )
     if total["lost_attempts"]:
         console.print(f"{total['lost_attempts']:,} attempts came to nothing and are booked at their worst case")
     if figures["doubted_usage"]:
