@@ -91,7 +91,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple
         "  python -m experiments.run --config=quickstart --describe\n"
         "  python -m experiments.run --config=quickstart --profile=10:3\n"
         "  python -m experiments.run --config=quickstart --stages=train,evaluate,report --config.train.steps=200\n"
-        "  python -m experiments.run --config=quickstart --workdir=/tmp/mine --config.seeds.folder=src "
+        "  python -m experiments.run --config=quickstart --workdir=/tmp/mine --config.seeds.sources=src "
         "--config.seeds.licence=MIT\n",
     )
     parser.add_argument(

@@ -6,8 +6,9 @@ import re
 import textwrap
 import threading
 import warnings
-from dataclasses import dataclass
 from typing import Literal
+
+from demiurgic_jax.curation.definition import Definition, PieceKind
 
 # PyCF_ALLOW_INCOMPLETE_INPUT, which the codeop module uses too: a parse that fails only because the text ends says so.
 _ALLOW_INCOMPLETE = 0x4000
@@ -92,23 +93,6 @@ def syntax_tree(text: str, flags: int = 0) -> ast.Module:
     return tree
 
 
-@dataclass(frozen=True)
-class Definition:
-    """A function, method or class: `code` is its exact source, decorators included and the common indent removed.
-
-    `name` is qualified ("Class.method"). Lines count from 1, the end line is the last one. `body_line` is the number
-    of lines of `code` before the first statement after the docstring.
-    """
-
-    kind: Literal["function", "method", "class"]
-    name: str
-    code: str
-    docstring: str | None
-    start_line: int
-    end_line: int
-    body_line: int
-
-
 def definitions(text: str) -> list[Definition]:
     """Top-level functions and classes of `text` and the methods of those classes, in the order of their lines."""
     lines = text.splitlines(keepends=True)
@@ -140,7 +124,7 @@ def top_level_imports(text: str) -> str:
 
 
 def _definition(
-    kind: Literal["function", "method", "class"],
+    kind: PieceKind,
     name: str,
     node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef,
     lines: list[str],
@@ -156,5 +140,30 @@ def _definition(
     if len(alone) != 1:
         return None
     docstring = ast.get_docstring(node)
-    first = node.body[1] if docstring is not None and len(node.body) > 1 else node.body[0]
-    return Definition(kind, name, code, docstring, start, end, first.lineno - start)
+    first = _first_statement(node, docstring)
+    first_alone = _first_statement(alone[0], docstring)
+    decorators = getattr(first_alone, "decorator_list", [])
+    at = (decorators[0].lineno, decorators[0].col_offset - 1) if decorators else (first_alone.lineno, first_alone.col_offset)
+    return Definition(
+        kind=kind,
+        name=name,
+        code=code,
+        docstring=docstring,
+        start_line=start,
+        end_line=end,
+        body_line=first.lineno - start,
+        body_start=_offset(code, *at),
+        body_end=len(code),
+    )
+
+
+def _first_statement(definition: ast.stmt, docstring: str | None) -> ast.stmt:
+    assert isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    body = definition.body
+    return body[1] if docstring is not None and len(body) > 1 else body[0]
+
+
+def _offset(text: str, line: int, column: int) -> int:
+    """Characters before line `line` (from 1) and byte `column` of `text`."""
+    lines = text.split("\n")
+    return sum(len(each) + 1 for each in lines[: line - 1]) + len(lines[line - 1].encode("utf-8", "surrogatepass")[:column].decode())

@@ -1,13 +1,18 @@
 """Seeds: pieces of real code from which tasks for the teacher are made."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from demiurgic_jax.curation.code import definitions, imports, parses
+from demiurgic_jax.curation.decontamination import Benchmarks
+from demiurgic_jax.curation.definition import PieceKind
 from demiurgic_jax.curation.jsonl import read_jsonl, write_jsonl
-from demiurgic_jax.curation.python_code import definitions, parses, top_level_imports
+from demiurgic_jax.curation.near_duplicates import MinHashConfig, NearDuplicates
+from demiurgic_jax.curation.secrets import redact
 from demiurgic_jax.curation.sources import SourceFile
 from demiurgic_jax.errors import UserError
 
@@ -16,11 +21,12 @@ Kind = Literal["function", "method", "class", "file"]
 
 @dataclass(frozen=True)
 class Seed:
-    """One piece of code with its origin. `id` is the first 16 hex digits of the SHA-256 of `code`.
+    """One piece of code with its origin. `id` is the first 16 hex digits of the SHA-256 of the piece as its file has
+    it; `code` is without secrets and personal data.
 
-    `name` is qualified ("Class.method"), or the file's path for a whole file. `imports` are the file's absolute
-    imports, which a piece needs to run by itself. `path` and `licence` are those of the file; `start_line` counts
-    from 1.
+    `name` is qualified ("Class.method"), or the file's path for a whole file. `imports` are the file's imports, but for
+    those of files beside it, which a piece needs to run by itself. `path`, `licence` and `file_sha256` (of its bytes)
+    are those of the file, `repository` is where it is from; `start_line` counts from 1.
     """
 
     id: str
@@ -33,6 +39,8 @@ class Seed:
     path: str
     start_line: int
     licence: str
+    repository: str = ""
+    file_sha256: str = ""
 
 
 def cut_seeds(
@@ -44,7 +52,8 @@ def cut_seeds(
 ) -> Iterator[Seed]:
     """Pieces of `files` of the wanted kinds and length, in the files' order; of equal pieces only the first.
 
-    Files that do not parse give none. Raises UserError for an unknown kind.
+    A Python file that does not parse gives none; of another language, the definitions without a fault. Raises
+    UserError for an unknown kind.
     """
     for kind in kinds:
         if kind not in get_args(Kind):
@@ -81,13 +90,65 @@ def read_seeds(path: str | Path) -> list[Seed]:
     return seeds
 
 
+def without_near_duplicates(
+    seeds: Iterable[Seed], config: MinHashConfig, counts: Counter[str] | None = None
+) -> Iterator[Seed]:
+    """Seeds that are no near-duplicates of an earlier one of the like kind; the others are counted as
+    "near-duplicate"."""
+    known = {kind: NearDuplicates(config) for kind in ("piece", "class", "file")}
+    for seed in seeds:
+        index = known[seed.kind if seed.kind in known else "piece"]
+        if index.earlier(seed.id, seed.code) is None:
+            yield seed
+        elif counts is not None:
+            counts["near-duplicate"] += 1
+
+
+def without_benchmarks(
+    seeds: Iterable[Seed], benchmarks: Benchmarks, counts: Counter[str] | None = None
+) -> Iterator[Seed]:
+    """Seeds that are no copies of a benchmark's problem; the others are counted as "benchmark problem"."""
+    for seed in seeds:
+        if benchmarks.match(seed.code, seed.language) is None:
+            yield seed
+        elif counts is not None:
+            counts["benchmark problem"] += 1
+
+
+def redacted(
+    seeds: Iterable[Seed], kinds: Sequence[str], counts: Counter[str] | None = None, found: Counter[str] | None = None
+) -> Iterator[Seed]:
+    """Seeds with placeholders for secrets and personal data (see secrets.KINDS) in code, docstring and imports.
+
+    Those that parse no more are left out and counted as "not parsing when redacted". `found` is given the number of
+    redacted places of each kind.
+    """
+    for seed in seeds:
+        changed = replace(
+            seed,
+            code=redact(seed.code, kinds, found),
+            docstring=None if seed.docstring is None else redact(seed.docstring, kinds),
+            imports=redact(seed.imports, kinds),
+        )
+        if changed.code == seed.code or parses(changed.code, seed.language, kind=_piece_kind(seed.kind)):
+            yield changed
+        elif counts is not None:
+            counts["not parsing when redacted"] += 1
+
+
+def _piece_kind(kind: Kind) -> PieceKind | None:
+    return None if kind == "file" else kind
+
+
 def _pieces(file: SourceFile) -> Iterator[Seed]:
-    if not parses(file.text):
+    whole = parses(file.text, file.language)
+    if whole:
+        yield _seed(file, "file", file.path, file.text, None, "", 1)
+    elif file.language == "python":
         return
-    imports = top_level_imports(file.text)
-    yield _seed(file, "file", file.path, file.text, None, "", 1)
-    for found in definitions(file.text):
-        yield _seed(file, found.kind, found.name, found.code, found.docstring, imports, found.start_line)
+    needed = imports(file.text, file.language)
+    for found in definitions(file.text, file.language):
+        yield _seed(file, found.kind, found.name, found.code, found.docstring, needed, found.start_line)
 
 
 def _seed(
@@ -105,4 +166,6 @@ def _seed(
         path=file.path,
         start_line=start_line,
         licence=file.licence,
+        repository=file.repository,
+        file_sha256=file.sha256,
     )

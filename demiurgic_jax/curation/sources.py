@@ -1,63 +1,80 @@
-"""Source files of a folder, in an order that depends on nothing but their names."""
+"""Source files of folders, git repositories and data sets, in an order that depends on nothing but their names."""
 
 import hashlib
 import os
 import sysconfig
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
 
+from demiurgic_jax.curation.git_repository import GitRepository
+from demiurgic_jax.curation.languages import language_of, suffixes_of
+from demiurgic_jax.curation.licence_files import LicenceFolders, licence_in_head, says_licence
+from demiurgic_jax.curation.licences import UNKNOWN, LicencePolicy
+from demiurgic_jax.curation.rows import ROW_SUFFIXES, CodeRow, code_rows, rows_digest
+from demiurgic_jax.curation.screening import decode, folder_reason, name_reason, text_reason
 from demiurgic_jax.errors import UserError
-
-_SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "testing", "__pycache__", "site-packages", "node_modules"})
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One readable file. `path` is relative to its folder, with forward slashes; `sha256` is of the file's bytes."""
+    """One readable file. `path` is relative to its source, with forward slashes; `licence` is an SPDX expression or
+    "unknown"; `sha256` is of the file's bytes; `repository` says where it is from, as its source names it."""
 
     path: str
     text: str
     language: str
     licence: str
     sha256: str
+    repository: str = ""
 
 
-def read_folder(
-    folder: str | Path,
-    *,
-    licence: str,
-    language: str = "python",
-    suffixes: Sequence[str] = (".py",),
-    max_bytes: int = 1 << 20,
-    counts: Counter[str] | None = None,
-) -> Iterator[SourceFile]:
-    """Files of `folder` sorted by path; tests, caches, installed packages, links and hidden folders are left out.
+@dataclass(frozen=True)
+class CodeSource:
+    """Where code is read from: one of `folder`, `git`, `rows` and `tfds`.
 
-    `counts`, where given, is filled with "read" and with the number of files skipped for each reason ("empty",
-    "too large", "not UTF-8"). Line ends become "\\n". Raises UserError where `folder` is no folder.
+    `git` is a clone or an address, read at `commit` (for an address it must be given, for then the same code is read
+    for ever). `rows` are JSON lines or Parquet files, a pattern or a folder of them, in the layout of The Stack; `tfds` is
+    a dataset as TensorFlow Datasets names it, with its `split`. `columns` names their fields where they are called
+    otherwise: {"text": …, "path": …, "repository": …, "licence": …}.
+
+    `licence` is that of the code, for files that name none at their head; empty: what the source itself says of it
+    (licence files, package files, a column).
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"source folder {folder} does not exist: set it to a folder of source code")
-    counts = Counter() if counts is None else counts
-    for path in _sorted_files(folder, tuple(suffixes)):
-        content = path.read_bytes() if path.stat().st_size <= max_bytes else None
-        if content is None:
-            counts["too large"] += 1
-            continue
-        try:
-            text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-        except UnicodeDecodeError:
-            counts["not UTF-8"] += 1
-            continue
-        if not text.strip():
-            counts["empty"] += 1
-            continue
-        counts["read"] += 1
-        name = path.relative_to(folder).as_posix()
-        yield SourceFile(name, text, language, licence, hashlib.sha256(content).hexdigest())
+
+    folder: str = ""
+    git: str = ""
+    commit: str = ""
+    rows: str = ""
+    tfds: str = ""
+    split: str = "train"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        if sum(map(bool, (self.folder, self.git, self.rows, self.tfds))) != 1:
+            raise UserError(f"source {self}: give exactly one of folder, git, rows and tfds")
+
+    @property
+    def name(self) -> str:
+        return self.folder or self.git or self.rows or self.tfds
+
+    @classmethod
+    def of(cls, description: str | Mapping[str, Any]) -> "CodeSource":
+        """From fields, or from one word: an address of a git repository, files of rows, else a folder."""
+        if not isinstance(description, str):
+            try:
+                return cls(**description)
+            except TypeError as error:
+                raise UserError(f"source {dict(description)}: {error}; docs/data.md lists the fields") from error
+        if "://" in description or description.endswith(".git"):
+            address, _, commit = description.partition("#")
+            return cls(git=address, commit=commit)
+        if description.endswith(ROW_SUFFIXES):
+            return cls(rows=description)
+        return cls(folder=description)
 
 
 def standard_library() -> tuple[Path, str]:
@@ -65,10 +82,186 @@ def standard_library() -> tuple[Path, str]:
     return Path(sysconfig.get_path("stdlib")), "PSF-2.0"
 
 
-def _sorted_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def read_source(
+    source: CodeSource,
+    *,
+    languages: Sequence[str] = ("python",),
+    policy: LicencePolicy | None = None,
+    max_bytes: int = 1 << 20,
+    counts: Counter[str] | None = None,
+    clones: Path | None = None,
+) -> Iterator[SourceFile]:
+    """Files of `source` in `languages`, sorted by path (rows: as they lie), those that `policy` refuses left out.
+
+    Hidden, test, vendored, generated, minified, linked, binary and other unusable files are left out too. `counts`, where
+    given, is filled with "read" and with the number of files (of folders: "folders: …") left out for each reason.
+    Repositories at an address are cloned into the folder `clones`. Raises UserError where there is no such source.
+    """
+    counts = Counter() if counts is None else counts
+    if source.folder:
+        files = read_folder(
+            source.folder, licence=source.licence, languages=languages, max_bytes=max_bytes, counts=counts
+        )
+    elif source.git:
+        files = _read_git(source, GitRepository.open(source.git, source.commit, clones), languages, max_bytes, counts)
+    else:
+        files = _read_rows(source, frozenset(languages), max_bytes, counts)
+    for file in files:
+        refusal = policy.refusal(file.licence) if policy is not None else None
+        counts[refusal or "read"] += 1
+        if refusal is None:
+            yield file
+
+
+def source_digest(source: CodeSource, *, languages: Sequence[str] = ("python",), clones: Path | None = None) -> str:
+    """SHA-256 (hex) that changes with the content of `source`."""
+    digest = hashlib.sha256()
+    if source.git:
+        digest.update(GitRepository.open(source.git, source.commit, clones).commit.encode())
+    elif source.folder:
+        suffixes = suffixes_of(languages)
+        for name, path in _sorted_files(_folder(source.folder), Counter()):
+            if PurePosixPath(name).suffix.lower() in suffixes or says_licence(path.name):
+                digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode(errors="replace"))
+    else:
+        digest.update(rows_digest(source.rows, source.tfds, source.split).encode())
+    return digest.hexdigest()
+
+
+def read_folder(
+    folder: str | Path,
+    *,
+    licence: str = "",
+    languages: Sequence[str] = ("python",),
+    max_bytes: int = 1 << 20,
+    counts: Counter[str] | None = None,
+) -> Iterator[SourceFile]:
+    """`read_source` of a folder, under no policy. Links are not followed."""
+    folder = _folder(folder)
+    counts = Counter() if counts is None else counts
+    listed = dict(_sorted_files(folder, counts))
+    files = {name: path.stat().st_size for name, path in listed.items()}
+
+    def read(name: str) -> bytes:
+        return listed[name].read_bytes()
+
+    above = _licence_above(folder)
+    yield from _read_tree(files, read, str(folder), licence, above, languages, max_bytes, counts)
+
+
+def _read_git(
+    source: CodeSource, repository: GitRepository, languages: Sequence[str], max_bytes: int, counts: Counter[str]
+) -> Iterator[SourceFile]:
+    with repository.reading() as read:
+        objects = repository.files(counts)
+        files = {path: size for path, (size, _) in objects.items()}
+        name = f"{source.git}@{repository.commit}"
+        yield from _read_tree(files, lambda path: read(objects[path][1]), name, source.licence, None, languages, max_bytes, counts)
+
+
+def _read_tree(
+    files: Mapping[str, int],
+    read: Callable[[str], bytes],
+    repository: str,
+    licence: str,
+    above: str | None,
+    languages: Sequence[str],
+    max_bytes: int,
+    counts: Counter[str],
+) -> Iterator[SourceFile]:
+    """The wanted ones of `files` (path to size in bytes)."""
+    suffixes, wanted = suffixes_of(languages), frozenset(languages)
+    folders = LicenceFolders((path for path in files if says_licence(PurePosixPath(path).name)), read)
+    for path in sorted(files, key=lambda path: PurePosixPath(path).parts):
+        if PurePosixPath(path).suffix.lower() not in suffixes or says_licence(PurePosixPath(path).name):
+            continue
+        reason = name_reason(path) or ("too large" if files[path] > max_bytes else None)
+        content = b"" if reason else read(path)
+        text, reason = ("", reason) if reason else decode(content)
+        language = language_of(path, text)
+        if not reason and language not in wanted:
+            continue
+        reason = reason or text_reason(text)
+        if reason:
+            counts[reason] += 1
+            continue
+        assert language is not None
+        found = licence_in_head(text) or licence or folders.licence(path) or above or UNKNOWN
+        yield SourceFile(path, text, language, found, hashlib.sha256(content).hexdigest(), repository)
+
+
+def _read_rows(
+    source: CodeSource, languages: frozenset[str], max_bytes: int, counts: Counter[str]
+) -> Iterator[SourceFile]:
+    for row in code_rows(source.rows, source.tfds, source.split, source.columns):
+        reason = name_reason(row.path) or ("too large" if len(row.text) > max_bytes else None)
+        content = row.text.encode("utf-8", "surrogatepass")
+        text, reason = ("", reason) if reason else decode(content)
+        language = language_of(row.path, text)
+        if not reason and language not in languages:
+            continue
+        reason = reason or text_reason(text)
+        if reason:
+            counts[reason] += 1
+            continue
+        assert language is not None
+        yield SourceFile(
+            path=row.path,
+            text=text,
+            language=language,
+            licence=licence_in_head(text) or source.licence or _row_licence(row),
+            sha256=hashlib.sha256(content).hexdigest(),
+            repository=row.repository or source.name,
+        )
+
+
+def _row_licence(row: CodeRow) -> str:
+    """All that a row's repository was found to hold; any of them may be the file's."""
+    return " AND ".join(sorted(set(row.licences))) or UNKNOWN
+
+
+def _folder(folder: str | Path) -> Path:
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"source folder {folder} does not exist: set it to a folder of source code")
+    return folder
+
+
+def _sorted_files(folder: Path, counts: Counter[str]) -> Iterable[tuple[str, Path]]:
+    """Regular files by name, relative to `folder`; folders that are left out and links are counted."""
     found = []
     for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in _SKIPPED_FOLDERS and not name.startswith(".")]
-        paths = (Path(parent, name) for name in names if name.endswith(suffixes))
-        found += [path for path in paths if not path.is_symlink()]
-    return sorted(found, key=lambda path: path.relative_to(folder).parts)
+        kept = []
+        for name in folders:
+            reason = "link" if Path(parent, name).is_symlink() else folder_reason(name)
+            if reason:
+                counts[f"folders: {reason}"] += 1
+            else:
+                kept.append(name)
+        folders[:] = kept
+        for name in names:
+            path = Path(parent, name)
+            if path.is_symlink():
+                counts["link"] += 1
+            elif path.is_file():
+                found.append((path.relative_to(folder).as_posix(), path))
+    return sorted(found, key=lambda each: PurePosixPath(each[0]).parts)
+
+
+def _licence_above(folder: Path) -> str | None:
+    """What the folders above say, up to the one that a repository begins at."""
+    resolved = folder.resolve()
+    if (resolved / ".git").exists():
+        return None
+    for parent in resolved.parents:
+        if (parent / ".git").exists():
+            inside = [above for above in resolved.parents if above == parent or parent in above.parents]
+            files = {
+                str(path.relative_to(parent)): path
+                for above in inside
+                for path in above.iterdir()
+                if path.is_file() and says_licence(path.name)
+            }
+            here = (resolved / "file").relative_to(parent).as_posix()
+            return LicenceFolders(files, lambda name: files[name].read_bytes()).licence(here)
+    return None

@@ -2,7 +2,7 @@
 
     export TEACHER_API_KEY=...
     python -m experiments.run --config=34b_distill --workdir=/shared/34b_distill --config.hardware=16xA100-80GB \\
-        --config.seeds.folder=CODE --config.seeds.licence=MIT
+        --config.seeds.sources=CODE --config.seeds.licence=MIT
 
 Hours and dollars (on-demand list prices of June 2025) are planned, not run, and memory is the analytic model's; where
 the chip's compiler is installed, `python -m tools.plan --config=34b_distill --hardware=NAME` compiles the step:

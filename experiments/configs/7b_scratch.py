@@ -4,7 +4,7 @@ The teacher is asked 1,000 questions only, so that the model has seen the form o
 
     export TEACHER_API_KEY=...
     python -m experiments.run --config=7b_scratch --workdir=/shared/7b_scratch --config.hardware=8xA100-80GB \\
-        --config.seeds.folder=CODE --config.seeds.licence=MIT
+        --config.seeds.sources=CODE --config.seeds.licence=MIT
 
 Hours and dollars (on-demand list prices of June 2025) are planned, not run, and memory is the analytic model's; where
 the chip's compiler is installed, `python -m tools.plan --config=7b_scratch --hardware=NAME` compiles the step:

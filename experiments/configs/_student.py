@@ -26,7 +26,8 @@ def student(
     steps = round(tokens / (laid.batch_size * context))
     config = quickstart.get_config()
     config.hardware, config.context = hardware, context
-    config.seeds.update({"folder": "code", "max_files": 10_000_000, "max_lines": 80, "heldout_fraction": 0.001})
+    config.seeds.update({"sources": ("code",), "max_files": 10_000_000, "max_lines": 80, "heldout_fraction": 0.001})
+    config.seeds.near_duplicates.remove = True
     config.teacher.update(
         {
             # Apache-2.0, and served with raw completions, which `complete` asks for; list price of June 2025.

@@ -15,8 +15,15 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seeds = ConfigDict(
         {
-            "folder": "",  # empty: the running Python's standard library
-            "licence": "",  # of the code in `folder`; the standard library's is known
+            # Folders, git repositories, files of rows; empty: the running Python's standard library. See docs/data.md.
+            "sources": (),
+            "licence": "",  # of code that does not say its own (files' heads do); empty: as licence files say
+            "licences": {"policy": "permissive", "allow": (), "deny": ()},  # which are used: SPDX identifiers
+            "languages": ("python",),  # javascript, typescript, go, rust, java, cpp
+            # MinHash over token n-grams: found with probability 1 - (1 - similarity^rows)^bands.
+            "near_duplicates": {"remove": False, "ngram": 5, "bands": 14, "rows": 8},
+            "benchmarks": (),  # folders of benchmark problems, whose copies are left out
+            "redact": ("secrets", "emails", "addresses"),  # what becomes a placeholder before anything is sent
             "seed": 0,
             "max_files": 240,
             "max_file_bytes": 200_000,

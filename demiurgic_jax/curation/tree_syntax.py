@@ -1,0 +1,117 @@
+"""Whether a text is valid in a language that tree-sitter reads, and its tree."""
+
+import re
+from dataclasses import dataclass
+
+import tree_sitter
+
+from demiurgic_jax.curation.languages import Language, syntax_tree_of
+
+# C++ before its preprocessor has run. Words in capitals that stand where no expression can are macros: alone on a
+# line (with arguments or without), before another word, after a parameter list.
+_CAPITALS = rb"\b_{0,2}[A-Z][A-Z0-9]*_[A-Z0-9_]*"
+_ARGUMENTS = rb"\((?:[^();{}]|\((?:[^();{}]|\((?:[^();{}]|\([^();{}]*\))*\))*\))*\)"
+_CONDITION = re.compile(rb"[ \t]*#[ \t]*(if|ifdef|ifndef|elif|else|endif)\b[ \t]*([^\n]*)")
+_DIRECTIVE = re.compile(rb"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*$", re.MULTILINE)
+# What a grammar does not know, by language, and the letter that it is replaced with.
+_UNKNOWN = {
+    "cpp": (
+        (re.compile(rb"^[ \t]*" + _CAPITALS + rb"(?:[ \t]*" + _ARGUMENTS + rb")?[ \t]*(?=$|//)", re.MULTILINE), b" "),
+        (re.compile(_CAPITALS + rb"(?:" + _ARGUMENTS + rb")?(?=\s+(?:[A-Za-z_~:]|\[\[))"), b" "),
+        (
+            re.compile(
+                rb"(?:(?<=\))|(?<=\bconst)|(?<=\boverride)|(?<=\bnoexcept))\s+"
+                + _CAPITALS + rb"(?:" + _ARGUMENTS + rb")?(?=\s*(?:[{;=,)]|:(?!:)))"
+            ),
+            b" ",
+        ),
+        (re.compile(rb"^[ \t]*__glibcxx_\w+" + _ARGUMENTS + rb";?[ \t]*$", re.MULTILINE), b" "),
+        (re.compile(rb"\b__(?:device|host|global|forceinline|extension|inline)(?:__)?\b"), b" "),
+        (re.compile(rb"\b__(?=(?:try|catch)\b)"), b" "),
+        (re.compile(rb",\s*" + _CAPITALS + _ARGUMENTS + rb"(?=\s*[,>])"), b" "),
+        (re.compile(rb"(?<==)\s*\{\}(?=\s*[,)])"), b"0"),
+        (re.compile(rb"\*\s*=\s*nullptr(?=\s*[,>])"), b" "),
+        (re.compile(rb"(?<=\bvoid)\s*\*\s*(?:/\*[^*]*\*/\s*)?=\s*0(?=[,)])"), b" "),
+        # Before a qualified name nothing is lost without it, and the grammar has it in types alone.
+        (re.compile(rb"\btypename(?=\s+(?:::)?\w+(?:\s*<[^;{}()]*?>)?\s*::)"), b" "),
+        # A call of an operator by its name is one of any function.
+        (re.compile(rb"(?:(?<=\.)|(?<=->))operator ?(?:->|\+\+|--|\[\]|[=!<>+*/-]=?)(?= ?\()"), b"f"),
+    ),
+    # Variance of type parameters, newer than the grammar.
+    "typescript": ((re.compile(rb"(?<=[<,])\s*(?:in\s+out|in|out)(?=\s+[A-Z])"), b" "),),
+}
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The tree and the text it was made from: `read` is the source with what the grammar does not know (macros) as
+    blanks, byte for byte as long as the source."""
+
+    root: tree_sitter.Node
+    read: bytes
+
+
+def parse(source: bytes, language: Language) -> Parsed:
+    """The tree of UTF-8 `source`; where it does not parse as it stands, without what the grammar does not know."""
+    best = Parsed(syntax_tree_of(source, language).root_node, source)
+    if best.root.has_error and language.name in _UNKNOWN:
+        blanked = _blanked(source, language)
+        for read in (blanked, _one_branch(blanked)) if language.name == "cpp" else (blanked,):
+            other = Parsed(syntax_tree_of(read, language).root_node, read)
+            if bytes_in_error(other.root) < bytes_in_error(best.root):
+                best = other
+            if not best.root.has_error:
+                break
+    return best
+
+
+def parses_tree(text: str, language: Language) -> bool:
+    try:
+        source = text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return b"\0" not in source and not parse(source, language).root.has_error
+
+
+def bytes_in_error(root: tree_sitter.Node) -> int:
+    """Bytes of the outermost erroneous nodes; a missing token counts as one."""
+    total, stack = 0, [root]
+    while stack:
+        node = stack.pop()
+        if node.is_error or node.is_missing:
+            total += max(node.end_byte - node.start_byte, 1)
+        elif node.has_error:
+            stack.extend(node.children)
+    return total
+
+
+def _blanked(source: bytes, language: Language) -> bytes:
+    blanked = bytearray(source)
+    for pattern, letter in _UNKNOWN[language.name]:
+        for match in pattern.finditer(bytes(blanked)):
+            blanked[match.start() : match.end()] = re.sub(rb"\S", letter, match[0])
+    if language.name == "cpp":
+        for match in _DIRECTIVE.finditer(source):
+            blanked[match.start() : match.end()] = match[0]
+    return bytes(blanked)
+
+
+def _one_branch(source: bytes) -> bytes:
+    """C++ with the first branch of every conditional alone (of `#if 0` the second), the rest as blanks: a grammar
+    cannot follow a statement that begins in two branches and ends behind both."""
+    lines = source.splitlines(keepends=True)
+    branches: list[list[bool]] = []  # of each open conditional: whether this branch is read, whether one was
+    for number, line in enumerate(lines):
+        condition = _CONDITION.match(line)
+        if condition:
+            word, rest = condition[1], condition[2].strip()
+            if word.startswith(b"if"):
+                taken = not (word == b"if" and rest.split(b"//")[0].strip() == b"0")
+                branches.append([taken, taken])
+            elif branches and word == b"endif":
+                branches.pop()
+            elif branches:
+                branches[-1] = [not branches[-1][1], True]
+        if condition or not all(taken for taken, _ in branches):
+            lines[number] = re.sub(rb"\S", b" ", line)
+    return b"".join(lines)
