@@ -58,7 +58,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["demiurgic_jax*", "experiments*", "tools*"]),
-    package_data={"demiurgic_jax.evaluation": ["prompts/*.jsonl"], "experiments": ["*.html"]},
+    package_data={
+        "demiurgic_jax.evaluation": ["prompts/*.jsonl"],
+        "demiurgic_jax.sandbox": ["harness/*"],
+        "experiments": ["*.html"],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["demiurgic=demiurgic_jax.cli.main:main"]},

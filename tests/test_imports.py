@@ -33,9 +33,9 @@ CLI_AT_START = {"demiurgic_jax.sampling.client", "demiurgic_jax.sampling.stream"
 CLI_IN_PLACE = {"checkpoints", "data", "sampling"}
 
 # Run inside the sandbox by path, never imported.
-PROGRAMS = {PACKAGE / "sandbox" / "python_harness.py"}
+PROGRAMS = set((PACKAGE / "sandbox" / "harness").glob("*.py"))
 
-FILES = sorted(PACKAGE.rglob("*.py"))
+FILES = sorted(set(PACKAGE.rglob("*.py")) - PROGRAMS)
 
 
 def imported_modules(tree: ast.AST, *, at_start: bool = False) -> Iterator[str]:

@@ -1,206 +1,134 @@
-"""Runs one command in isolation under limits, and watches it from outside."""
+"""Watches contained processes from outside, and stops them at the first limit they pass."""
 
-import contextlib
 import os
 import selectors
 import signal
-import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
-from demiurgic_jax.sandbox.bubblewrap import SandboxUnavailableError, isolated, python_program, why_unavailable
+from demiurgic_jax.sandbox.contained import Contained
 from demiurgic_jax.sandbox.verdict import Limits, Status, Verdict
 
-_WATCH_SECONDS = 0.02
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-
-# Runs inside, before the untrusted program exists: limits set here cannot be raised again by what follows.
-_LAUNCHER = """
-import os, resource, sys
-memory, cpu, file = map(int, sys.argv[1:4])
-resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
-resource.setrlimit(resource.RLIMIT_FSIZE, (file, file))
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-os.execv(sys.argv[4], sys.argv[4:])
-"""
+_LOOK_SECONDS = 0.02
+_CHUNK = 1 << 16
+_REPORT_BYTES = 4096
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished run: the verdict by exit code alone, and what the program wrote on the report descriptor."""
+def follow(primary: Contained, limits: Limits, beside: Sequence[Contained] = ()) -> Verdict:
+    """Feeds all of them and returns once `primary` has ended or one of them has passed a limit. All are then ended.
 
-    verdict: Verdict
-    report: bytes
-
-
-def run_isolated(
-    command: Sequence[str],
-    *,
-    stdin: bytes = b"",
-    files: Mapping[str, bytes] | None = None,
-    limits: Limits | None = None,
-) -> Run:
-    """Runs `command` (absolute path first) inside bubblewrap; `{report}` in its arguments becomes the number of a
-    descriptor whose first 4096 bytes come back in `Run.report`.
-
-    `files` maps absolute paths inside to read-only content. Raises SandboxUnavailableError, having run nothing,
-    where bubblewrap does not work.
+    The verdict is by exit code alone. CPU seconds, memory, processes and output are those of each process by itself;
+    idle is what they are together, since one may wait for another.
     """
-    limits = limits or Limits()
-    reason = why_unavailable()
-    if reason is not None:
-        raise SandboxUnavailableError(f"refusing to run untrusted code: {reason}")
-    report_read, report_write = os.pipe()
-    contents = {path: _in_memory(content) for path, content in (files or {}).items()}
-    launcher = [python_program(), "-I", "-S", "-c", _LAUNCHER]
-    bounds = [limits.memory_bytes, limits.cpu_seconds, limits.file_bytes]
-    program = [part.replace("{report}", str(report_write)) for part in command]
+    everyone = (primary, *beside)
     started = time.monotonic()
     try:
-        process = subprocess.Popen(
-            isolated([*launcher, *map(str, bounds), *program], limits, contents),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=[report_write, *contents.values()],
-        )
-    except BaseException:
-        os.close(report_read)
-        raise
+        exceeded = _Watch(everyone, limits).until_end()
+        for each in everyone:
+            each.tree.look()
     finally:
-        for descriptor in (report_write, *contents.values()):
-            os.close(descriptor)
-    watched = _Watched(process, report_read, stdin, limits, started)
-    try:
-        exceeded = watched.follow()
-    finally:
-        watched.end()
-    output = {name: bytes(data).decode("utf-8", "replace") for name, data in watched.received.items()}
-    status = exceeded or _status(process.returncode, output["stderr"])
-    code = None if exceeded else process.returncode
-    verdict = Verdict(status, code, output["stdout"], output["stderr"], time.monotonic() - started)
-    return Run(verdict, bytes(watched.received["report"][:4096]))
+        for each in everyone:
+            each.end()
+    stdout, stderr = (bytes(primary.received[name]).decode("utf-8", "replace") for name in ("stdout", "stderr"))
+    status, reason = exceeded or _by_exit_code(primary.process.returncode, stderr)
+    code = None if exceeded else primary.process.returncode
+    cpu = sum(each.cpu_seconds for each in everyone)
+    return Verdict(status, code, stdout, stderr, time.monotonic() - started, cpu, reason)
 
 
-def _in_memory(content: bytes) -> int:
-    descriptor = os.memfd_create("sandbox")
-    with os.fdopen(os.dup(descriptor), "wb") as file:
-        file.write(content)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
-
-
-def _status(exit_code: int, stderr: str) -> Status:
-    """Bubblewrap reports a signal s as 128 + s."""
-    if exit_code == 0:
-        return "passed"
-    if exit_code in (128 + signal.SIGXCPU, 128 + signal.SIGKILL):
-        return "timeout"  # the watcher's own kills never come here; what is left is the kernel's CPU limit
+def _by_exit_code(code: int, stderr: str) -> tuple[Status, str]:
+    """Bubblewrap reports a signal s as 128 + s; where it is not used, subprocess does as -s."""
+    if code == 0:
+        return "passed", ""
+    number = code - 128 if code > 128 else -code
+    if number == signal.SIGXCPU:
+        return "timeout", "the limit in CPU seconds"
     last = stderr.strip().rpartition("\n")[2]
-    return "memory" if last.startswith("MemoryError") else "failed"
+    if last.startswith("MemoryError") or "std::bad_alloc" in stderr[-400:] or "OutOfMemoryError" in stderr[-4000:]:
+        return "memory", "the program asked for more memory than there is"
+    return "failed", last[:200] or f"exit code {code}"
 
 
-class _Watched:
-    """Feeds a process, collects what it writes, and stops it at the first limit it passes."""
-
-    def __init__(self, process: subprocess.Popen[bytes], report: int, stdin: bytes, limits: Limits, started: float):
-        self.process, self.limits, self.deadline = process, limits, started + limits.wall_seconds
-        self.received = {"stdout": bytearray(), "stderr": bytearray(), "report": bytearray()}
-        self.unsent = memoryview(stdin)
+class _Watch:
+    def __init__(self, everyone: Sequence[Contained], limits: Limits):
+        self.everyone, self.limits = everyone, limits
         self.selector = selectors.DefaultSelector()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self.report = os.fdopen(report, "rb", buffering=0)
-        for file, name in ((process.stdout, "stdout"), (process.stderr, "stderr"), (self.report, "report")):
-            os.set_blocking(file.fileno(), False)
-            self.selector.register(file, selectors.EVENT_READ, name)
-        os.set_blocking(process.stdin.fileno(), False)
-        self.selector.register(process.stdin, selectors.EVENT_WRITE, "stdin")
+        for each in everyone:
+            for descriptor in each.inputs:
+                self.selector.register(descriptor, selectors.EVENT_WRITE, each)
+            for descriptor in each.outputs:
+                self.selector.register(descriptor, selectors.EVENT_READ, each)
 
-    def follow(self) -> Status | None:
-        """Returns the limit that was passed, or None once the process has ended by itself."""
-        next_look = 0.0
-        while self.selector.get_map():
+    def until_end(self) -> tuple[Status, str] | None:
+        """Returns the limit that was passed, or None once the first of them has ended by itself."""
+        with self.selector:
+            return self._until_end()
+
+    def _until_end(self) -> tuple[Status, str] | None:
+        primary = self.everyone[0]
+        now = looked = time.monotonic()
+        deadline, idle = now + self.limits.wall_seconds, 0.0
+        while primary.outputs or primary.process.poll() is None:
+            # With all pipes closed there is nothing to wait on but the process.
+            wait = _LOOK_SECONDS if self.selector.get_map() else 0.0
+            for key, _ in self.selector.select(wait) if wait else ():
+                if not (self._feed(key) if key.events == selectors.EVENT_WRITE else self._collect(key)):
+                    return "output", "the limit of output"
+            if not wait:
+                time.sleep(0.001)
             now = time.monotonic()
-            if now >= self.deadline:
-                return "timeout"
-            if now >= next_look:
-                exceeded = self._resources_exceeded()
+            if now - looked >= _LOOK_SECONDS:
+                exceeded, active = self._look()
                 if exceeded:
                     return exceeded
-                next_look = now + _WATCH_SECONDS
-            for key, _ in self.selector.select(min(_WATCH_SECONDS, self.deadline - now)):
-                if key.data == "stdin":
-                    self._feed(key)
-                elif not self._collect(key):
-                    return "output"
-        try:
-            self.process.wait(max(0.0, self.deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            return "timeout"
+                # A long gap between two looks is load on the machine, not idleness of the program.
+                idle += 0.0 if active else min(now - looked, 2 * _LOOK_SECONDS)
+                looked = now
+                if idle > self.limits.idle_seconds:
+                    return "timeout", "waited for something that does not come, or slept"
+                if now > deadline:
+                    return "timeout", "the limit in wall seconds"
         return None
 
-    def end(self) -> None:
-        # Killing bubblewrap ends its process namespace, and with it every descendant.
-        self.process.kill()
-        self.process.wait()
-        self.selector.close()
-        for file in (self.process.stdin, self.process.stdout, self.process.stderr, self.report):
-            if file is not None:
-                _close(file)
+    def _look(self) -> tuple[tuple[Status, str] | None, bool]:
+        active = False
+        for each in self.everyone:
+            each.tree.look()
+            active |= each.tree.active
+            # Bubblewrap's own two processes do not count.
+            if each.tree.tasks > self.limits.processes + 2:
+                return ("processes", "the limit of processes and threads"), active
+            most = self.limits.memory_bytes
+            if each.tree.resident > most and each.tree.exclusive_memory() > most:
+                return ("memory", "the limit of memory"), active
+            if each.cpu_seconds > self.limits.cpu_seconds:
+                return ("timeout", "the limit in CPU seconds"), active
+        return None, active
 
-    def _feed(self, key: selectors.SelectorKey) -> None:
+    def _feed(self, key: selectors.SelectorKey) -> bool:
+        process, descriptor = key.data, key.fd
+        unsent = process.inputs[descriptor]
         try:
-            self.unsent = self.unsent[os.write(key.fd, self.unsent[:65536]) :] if self.unsent else self.unsent
+            process.inputs[descriptor] = unsent = unsent[os.write(descriptor, unsent[:_CHUNK]) :] if unsent else unsent
         except BrokenPipeError:
-            self.unsent = memoryview(b"")
-        if not self.unsent:
-            self.selector.unregister(key.fileobj)
-            _close(key.fileobj)
+            unsent = memoryview(b"")
+        if not unsent:
+            self.selector.unregister(descriptor)
+            process.close_input(descriptor)
+        return True
 
     def _collect(self, key: selectors.SelectorKey) -> bool:
         """False once the output passes its limit; what was received is then cut to it."""
-        data = os.read(key.fd, 65536)
+        process, descriptor = key.data, key.fd
+        name = process.outputs[descriptor]
+        data = os.read(descriptor, _CHUNK)
         if not data:
-            self.selector.unregister(key.fileobj)
+            self.selector.unregister(descriptor)
+            process.close_output(descriptor)
             return True
-        room = self.limits.output_bytes - sum(map(len, self.received.values()))
-        self.received[key.data] += data[: max(0, room)]
+        if name == "report":
+            room = _REPORT_BYTES - len(process.received["report"])
+        else:
+            room = self.limits.output_bytes - len(process.received["stdout"]) - len(process.received["stderr"])
+        process.received[name] += data[: max(0, room)]
         return len(data) <= room
-
-    def _resources_exceeded(self) -> Status | None:
-        """Counted from outside because RLIMIT_NPROC does not bind root and, on older kernels, counts the whole user."""
-        tasks = resident = 0
-        for pid in _descendants(self.process.pid):
-            try:
-                tasks += len(os.listdir(f"/proc/{pid}/task"))
-                resident += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
-            except (FileNotFoundError, ProcessLookupError, IndexError):
-                continue  # it ended between being listed and being looked at
-        if tasks > self.limits.processes + 2:  # bubblewrap's own init, and the process it starts
-            return "processes"
-        return "memory" if resident > self.limits.memory_bytes else None
-
-
-def _close(file: object) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the program ended without reading all of its input
-        file.close()  # type: ignore[attr-defined]
-
-
-def _descendants(pid: int) -> list[int]:
-    found: list[int] = []
-    waiting = [pid]
-    while waiting:
-        parent = waiting.pop()
-        try:
-            for thread in os.listdir(f"/proc/{parent}/task"):
-                children = Path(f"/proc/{parent}/task/{thread}/children").read_text()
-                waiting += map(int, children.split())
-                found += map(int, children.split())
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found

@@ -5,7 +5,7 @@ import functools
 from typing import Literal
 
 from demiurgic_jax.curation.seeds import Seed
-from demiurgic_jax.sandbox.python import run_python_tests
+from demiurgic_jax.sandbox.programs import run_tests
 
 Outcome = Literal["passed", "failed", "none", "not run"]
 
@@ -31,7 +31,7 @@ def run_doctests(seed: Seed, code: str, *, sandbox: bool) -> Outcome:
         return "not run"
     if not _holds(seed.imports + seed.code, tests):
         return "none"
-    return "passed" if run_python_tests(seed.imports + code, tests).passed else "failed"
+    return "passed" if run_tests("python", seed.imports + code, tests).passed else "failed"
 
 
 def has_examples(seed: Seed) -> bool:
@@ -51,4 +51,4 @@ def _tests(seed: Seed) -> str | None:
 
 @functools.lru_cache(maxsize=4096)
 def _holds(code: str, tests: str) -> bool:
-    return run_python_tests(code, tests).passed
+    return run_tests("python", code, tests).passed
