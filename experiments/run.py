@@ -105,6 +105,15 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple
     parser.add_argument(
         "--profile", metavar="START:COUNT", help="write an XProf trace of training steps START to START+COUNT-1"
     )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what asking the teacher will cost, by task and model; send nothing"
+    )
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="ask the teacher only the I-th (from 0) of N parts of the requests, within an N-th of the budget, into a "
+        "ledger of its own; then python -m tools.merge_ledgers DIR",
+    )
     parser.add_argument("--describe", action="store_true", help="print what the experiment needs and gives, and stop")
     parser.add_argument_group(
         "overrides", "--config.FIELD=VALUE sets one field, e.g. --config.train.optimizer.learning_rate=3e-4"
@@ -151,6 +160,17 @@ def run_stages(
     stages = [stage for stage in STAGES if stage.name in wanted]
     path = arguments.workdir or Path("runs") / arguments.config
     prepare_jax()
+    if arguments.dry_run or arguments.shard:
+        from experiments.stages.teach import ask_shard, price_run
+
+        # Beside the run: other processes may do the same at this moment, and no stage is finished by it.
+        run = Run(arguments.config, config, Workdir(path, arguments.config, config))
+        with StageProgress("teach", console) as progress:
+            if arguments.dry_run:
+                price_run(run, progress)
+            else:
+                ask_shard(run, arguments.shard, progress)
+        return
     index = start_processes(command, arguments.start_timeout)
     several = jax.distributed.is_initialized()
     if several:

@@ -2,6 +2,7 @@
 
 WORKDIR/config.json            the config that owns the folder
         ledger.sqlite          the teacher's answers; no stage owns it, nothing ever removes it
+        ledger-shard-I-of-N.sqlite   the same of a part of the requests, until tools.merge_ledgers
         STAGE/inputs.json      hash of what the stage is being made from
         STAGE/manifest.json    written when the stage is finished: inputs, outputs, seconds
         STAGE/…                what it made
@@ -73,6 +74,10 @@ class Workdir:
     def ledger(self) -> Path:
         return self.path / "ledger.sqlite"
 
+    def shard_ledger(self, shard: int, shards: int) -> Path:
+        """The ledger of one of several processes that ask a part of the requests each."""
+        return self.path / f"ledger-shard-{shard}-of-{shards}.sqlite"
+
     def folder(self, stage: str) -> Path:
         return self.path / stage
 
@@ -106,6 +111,11 @@ class Workdir:
         manifest = Manifest(stage, canonical_hash(inputs), outputs, round(seconds, 2))
         write_json(self.folder(stage) / "manifest.json", vars(manifest))
         return manifest
+
+
+def shard_ledgers(path: Path) -> list[Path]:
+    """Every ledger that a shard has written."""
+    return sorted(path.glob("ledger-shard-*-of-*.sqlite"))
 
 
 def _read_json(path: Path) -> Any:

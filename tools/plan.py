@@ -162,14 +162,17 @@ def planned_model(config: ConfigDict) -> "ModelConfig":
 
 def planned_teacher(config: ConfigDict) -> "Teacher":
     """The teacher's bill as the config lets it be foreseen: every answer as long as it may be."""
+    from demiurgic_jax.distillation.pricing import Price
     from demiurgic_jax.planning.budget import Teacher
+    from experiments.teacher import described_teachers
 
+    price = described_teachers(config).teachers[0].price or Price()
     return Teacher(
         examples=sum(config.teach.tasks.values()),
         input_tokens=INSTRUCTION_TOKENS + LINE_TOKENS * config.seeds.max_lines,
         output_tokens=config.teach.max_tokens,
-        dollars_per_million_input=config.teacher.dollars_per_million_input,
-        dollars_per_million_output=config.teacher.dollars_per_million_output,
+        dollars_per_million_input=price.input_per_million,
+        dollars_per_million_output=price.output_per_million,
     )
 
 

@@ -8,6 +8,7 @@
     python -m tools.show checkpoint runs/quickstart --step=44
     python -m tools.show batch runs/quickstart --step=17             what step 17 learnt from, decoded, with its masks
     python -m tools.show batch SHARDS --tokenizer=DIR --step=1 --batch-size=4 --context=1024
+    python -m tools.show teacher runs/quickstart                     spend by task, model, language; what is to come
 
 `python -m tools.show COMMAND --help` says more of each. --json prints the same for programs.
 """
@@ -32,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0 or 2 (the user's mistake)."""
     options = build_parser().parse_args(sys.argv[1:] if argv is None else argv)
     # Imported here: JAX comes along, which --help should not wait for.
-    from tools.views import batch, checkpoint, runs, shards
+    from tools.views import batch, checkpoint, runs, shards, teacher
 
-    views = {"runs": runs, "shards": shards, "checkpoint": checkpoint, "batch": batch}
+    views = {"runs": runs, "shards": shards, "checkpoint": checkpoint, "batch": batch, "teacher": teacher}
     console = Console(
         force_terminal=options.color,
         no_color=None if options.color is None else not options.color,
@@ -120,6 +121,16 @@ def build_parser() -> argparse.ArgumentParser:
     of_shards.add_argument("--batch-size", type=int, default=1, metavar="B", help="rows (default: %(default)s)")
     of_shards.add_argument("--context", type=int, default=512, metavar="S", help="tokens a row (default: %(default)s)")
     of_shards.add_argument("--seed", type=int, default=0, help="of the order (default: %(default)s)")
+
+    teacher = _command(
+        commands,
+        "teacher",
+        "what asking the teacher cost",
+        "The run's ledger: answers, failures and dollars by task, model and language, how fast answers come, how long "
+        "the rest will take and what it will all have cost, how many answers verification accepted, and why others "
+        "were not. May be looked at while the run is asking.",
+    )
+    teacher.add_argument("workdir", type=Path, metavar="WORKDIR", help="a run's folder, or a ledger (.sqlite)")
     return parser
 
 

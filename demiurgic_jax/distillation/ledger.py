@@ -4,34 +4,18 @@ import contextlib
 import fcntl
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from demiurgic_jax.data.completer import Completion, CompletionRequest, TokenLogprob
+from demiurgic_jax.distillation.ledger_schema import explained, open_rows
+from demiurgic_jax.distillation.panel import Panel
 from demiurgic_jax.distillation.pricing import NANODOLLARS
 from demiurgic_jax.distillation.request import request_key
 from demiurgic_jax.errors import UserError
-
-_SCHEMA_VERSION = 1
-# `reserved` is what the attempt under way can cost at most; `lost`, what attempts without a known end can have cost;
-# `cost`, what the answer did cost. Their sum over all rows never passes the budget. All in nanodollars.
-_SCHEMA = """
-CREATE TABLE requests (
-    key TEXT PRIMARY KEY,
-    model TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('reserved', 'settled', 'failed', 'refused')),
-    answer TEXT,
-    prompt_tokens INTEGER NOT NULL DEFAULT 0,
-    completion_tokens INTEGER NOT NULL DEFAULT 0,
-    reserved INTEGER NOT NULL DEFAULT 0,
-    lost INTEGER NOT NULL DEFAULT 0,
-    cost INTEGER NOT NULL DEFAULT 0,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    error TEXT
-) WITHOUT ROWID
-"""
 
 
 class BudgetSpentError(Exception):
@@ -39,11 +23,66 @@ class BudgetSpentError(Exception):
 
 
 @dataclass(frozen=True)
+class Spend:
+    """Nanodollars, and tokens of questions and answers together."""
+
+    nanodollars: int
+    tokens: int
+
+    def __add__(self, other: "Spend") -> "Spend":
+        return Spend(self.nanodollars + other.nanodollars, self.tokens + other.tokens)
+
+    def __sub__(self, other: "Spend") -> "Spend":
+        return Spend(self.nanodollars - other.nanodollars, self.tokens - other.tokens)
+
+
+NOTHING = Spend(0, 0)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most that all rows together may cost; None for no limit."""
+
+    nanodollars: int | None = None
+    tokens: int | None = None
+
+    def allows(self, spend: Spend) -> bool:
+        dollars_fit = self.nanodollars is None or spend.nanodollars <= self.nanodollars
+        return dollars_fit and (self.tokens is None or spend.tokens <= self.tokens)
+
+    def __str__(self) -> str:
+        parts = [f"${self.nanodollars / NANODOLLARS:.4f}"] if self.nanodollars is not None else []
+        return " and ".join(parts + ([f"{self.tokens:,} tokens"] if self.tokens is not None else []))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Under which heads a request is booked."""
+
+    task: str
+    language: str
+    teacher: str
+    model: str
+
+
+@dataclass(frozen=True)
 class Answer:
-    """A settled answer and its price in dollars, lost attempts included."""
+    """A settled answer, whose it is, and its price in dollars, lost attempts included."""
 
     completion: Completion
+    model: str
     cost: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What verification made of an answer: why it was rejected (a few words that can be counted, and more for eyes),
+    and the seconds of computing that it took."""
+
+    kept: bool
+    reason: str = ""
+    detail: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +94,8 @@ class Summary:
     refused: int
     in_flight: int
     attempts: int
+    lost_attempts: int
+    doubted: int
     prompt_tokens: int
     completion_tokens: int
     dollars: float
@@ -62,29 +103,20 @@ class Summary:
 
 
 class Ledger:
-    """A ledger file for one teacher model. Every change is on disk when its method returns.
+    """A ledger file for one teacher model, or for the panel of several. A context manager; opening makes the file.
 
-    A context manager. Opening makes the file. Raises UserError for a file that is no ledger, or one of another
-    version, and where the disk is full.
+    Every change is on disk when its method returns, or, inside of `transaction`, when that ends. Raises UserError for
+    a file that is no ledger, or one of another version, and where the disk is full.
     """
 
-    def __init__(self, path: str | Path, *, model: str):
-        self.path, self.model = Path(path), model
-        with self._explained():
-            self._rows = sqlite3.connect(self.path, isolation_level=None, timeout=60.0)
-            self._rows.execute("PRAGMA journal_mode=WAL")
-            self._rows.execute("PRAGMA synchronous=FULL")
-            with self._transaction():
-                version = self._rows.execute("PRAGMA user_version").fetchone()[0]
-                empty = self._rows.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-                if version == 0 and empty:
-                    self._rows.execute(_SCHEMA)
-                    self._rows.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
-                elif version != _SCHEMA_VERSION:
-                    raise UserError(
-                        f"ledger {self.path} has version {version}, this program writes version {_SCHEMA_VERSION}: "
-                        "use the program that wrote it, or another workdir"
-                    )
+    def __init__(self, path: str | Path, *, model: str | Panel[Any]):
+        self.path = Path(path)
+        self._key: Callable[[CompletionRequest], str] = (
+            model.key if isinstance(model, Panel) else lambda request: request_key(model, request)
+        )
+        self._rows = open_rows(self.path)
+        # The sum over all rows, and what of it is reserved for requests of this process; read when first needed.
+        self._booked: Spend | None = None
 
     def __enter__(self) -> "Ledger":
         return self
@@ -100,109 +132,191 @@ class Ledger:
     def asking(self) -> Iterator[None]:
         """Held by the one process that may ask through this ledger; it falls with that process.
 
-        Inside, rows in state `reserved` are known to be leftovers of a killed run. Raises UserError where another
-        process holds it.
+        Inside, rows in state `sent` are known to be leftovers of a killed run: they stay booked. What that run had
+        reserved and not yet sent is freed. Raises UserError where another process holds it.
         """
         with self.path.with_name(self.path.name + ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(
-                    f"another process is asking the teacher through ledger {self.path}: wait for it or stop it"
+                    f"another process is asking the teacher through {self.path}: wait for it, or stop it first"
                 ) from None
+            with self.transaction():
+                self._booked = None
+                self._rows.execute(
+                    "UPDATE requests SET state = 'failed', reserved = 0, reserved_tokens = 0, reason = 'not sent', "
+                    "error = 'the run was killed before this was sent' WHERE state = 'reserved'"
+                )
             yield
 
     def key(self, request: CompletionRequest) -> str:
         """The row that belongs to `request`."""
-        return request_key(self.model, request)
+        return self._key(request)
 
     def pending(self, requests: Iterable[CompletionRequest]) -> dict[str, CompletionRequest]:
         """Those that have neither an answer nor a refusal, by key, in order, equal ones once."""
-        with self._explained():
-            rows = self._rows.execute("SELECT key FROM requests WHERE state IN ('settled', 'refused')")
-            done = {key for (key,) in rows}
+        with explained(self.path):
+            done = {
+                key for (key,) in self._rows.execute("SELECT key FROM requests WHERE state IN ('settled', 'refused')")
+            }
         wanted = {self.key(request): request for request in requests}
         return {key: request for key, request in wanted.items() if key not in done}
 
-    def reserve(self, key: str, worst_case: int, budget: int | None) -> None:
-        """Books the worst case (nanodollars) of one attempt, to be called before anything is sent.
+    @property
+    def booked(self) -> Spend:
+        """The sum over all rows of what is reserved, lost and paid."""
+        if self._booked is None:
+            with explained(self.path):
+                self._booked = Spend(
+                    *self._rows.execute(
+                        "SELECT coalesce(sum(reserved + lost + cost), 0), coalesce(sum(reserved_tokens + lost_tokens + "
+                        "prompt_tokens + completion_tokens), 0) FROM requests"
+                    ).fetchone()
+                )
+        return self._booked
 
-        An earlier attempt still booked for this key counts as lost. Raises BudgetSpentError, having booked nothing,
-        if the sum would pass `budget` (nanodollars, None for none).
+    def reserve(self, key: str, entry: Entry, worst: Spend, budget: Budget, *, sent: bool = False) -> None:
+        """Books the worst case of one attempt, to be called before anything is sent; with `sent`, as sent at once.
+
+        An earlier attempt that is booked as sent counts as lost. Raises BudgetSpentError, having booked nothing, if
+        the sum would pass the budget.
         """
-        with self._explained(), self._transaction():
-            spent = self._rows.execute("SELECT coalesce(sum(reserved + lost + cost), 0) FROM requests").fetchone()[0]
-            if budget is not None and spent + worst_case > budget:
-                raise BudgetSpentError(f"${spent / NANODOLLARS:.4f} are spent or reserved")
+        with self.transaction():
+            state, reserved = self._reservation(key)
+            if state in ("settled", "refused"):
+                raise RuntimeError(f"request {key} is {state}: it must not be asked again")
+            freed = reserved if state == "reserved" else NOTHING
+            after = self.booked - freed + worst
+            if not budget.allows(after):
+                raise BudgetSpentError(f"${self.booked.nanodollars / NANODOLLARS:.4f} are spent or reserved")
             self._rows.execute(
-                "INSERT INTO requests (key, model, state, reserved, attempts) VALUES (?, ?, 'reserved', ?, 1) "
-                "ON CONFLICT (key) DO UPDATE SET state = 'reserved', lost = lost + reserved, "
-                "reserved = excluded.reserved, attempts = attempts + 1, error = NULL",
-                (key, self.model, worst_case),
+                "INSERT INTO requests (key, task, language, teacher, model, state, reserved, reserved_tokens) "
+                "VALUES (?, ?, ?, ?, ?, 'reserved', ?, ?) ON CONFLICT (key) DO UPDATE SET "
+                "lost = lost + reserved * (state = 'sent'), lost_tokens = lost_tokens + reserved_tokens * (state = "
+                "'sent'), lost_attempts = lost_attempts + (state = 'sent'), reserved = excluded.reserved, "
+                "reserved_tokens = excluded.reserved_tokens, state = 'reserved', reason = NULL, error = NULL",
+                (key, entry.task, entry.language, entry.teacher, entry.model, worst.nanodollars, worst.tokens),
             )
+            self._booked = after
+            if sent:
+                self.sent(key)
 
-    def settle(self, key: str, completion: Completion, cost: int) -> None:
-        """Stores the answer and what it cost (nanodollars) in place of the reservation."""
+    def sent(self, key: str) -> None:
+        """From here on the attempt may be billed. To be called before anything is sent."""
+        self._change(
+            "UPDATE requests SET state = 'sent', attempts = attempts + 1, sent_at = ? "
+            "WHERE key = ? AND state = 'reserved'",
+            (time.time(), key),
+        )
+
+    def unsent(self, key: str) -> None:
+        """The teacher did not take the request, and bills nothing: it is reserved as before."""
+        self._change("UPDATE requests SET state = 'reserved' WHERE key = ? AND state = 'sent'", (key,))
+
+    def settle(self, key: str, completion: Completion, cost: int, *, doubted: bool = False) -> None:
+        """Stores the answer and what it cost (nanodollars) in place of the reservation. `doubted` says that the
+        teacher's own figures could not be believed."""
         stored = {
             name: value for name, value in asdict(completion).items() if name != "raw" and not name.endswith("_tokens")
         }
-        with self._explained(), self._transaction():
-            self._rows.execute(
+        with self.transaction():
+            before, (_, reserved) = self.booked, self._reservation(key)
+            self._change(
                 "UPDATE requests SET state = 'settled', answer = ?, prompt_tokens = ?, completion_tokens = ?, "
-                "cost = ?, reserved = 0, error = NULL WHERE key = ?",
+                "cost = ?, reserved = 0, reserved_tokens = 0, reason = NULL, error = NULL, doubted = ?, "
+                "settled_at = ? WHERE key = ? AND state = 'sent'",
                 (
                     json.dumps(stored, sort_keys=True),
                     completion.prompt_tokens,
                     completion.completion_tokens,
                     cost,
+                    int(doubted),
+                    time.time(),
                     key,
                 ),
             )
+            paid = Spend(cost, completion.prompt_tokens + completion.completion_tokens)
+            self._booked = before - reserved + paid
 
-    def fail(self, key: str, error: str, *, billed: bool = False, for_good: bool = False) -> None:
+    def fail(self, key: str, reason: str, error: str, *, billed: bool = False, for_good: bool = False) -> None:
         """Ends an attempt without an answer. Its reservation is freed, or counted as spent if it may be `billed`.
         What failed `for_good` is never asked again."""
-        with self._explained(), self._transaction():
-            self._rows.execute(
-                "UPDATE requests SET state = ?, lost = lost + ? * reserved, reserved = 0, error = ? WHERE key = ?",
-                ("refused" if for_good else "failed", int(billed), error, key),
+        with self.transaction():
+            before, (_, reserved) = self.booked, self._reservation(key)
+            self._change(
+                "UPDATE requests SET state = ?, lost = lost + ? * reserved, lost_tokens = lost_tokens + ? * "
+                "reserved_tokens, lost_attempts = lost_attempts + ?, reserved = 0, reserved_tokens = 0, reason = ?, "
+                "error = ? WHERE key = ? AND state IN ('reserved', 'sent')",
+                ("refused" if for_good else "failed", *[int(billed)] * 3, reason, error, key),
             )
+            self._booked = before - (NOTHING if billed else reserved)
 
     def answer(self, request: CompletionRequest) -> Answer | None:
         """The settled answer to `request`, if there is one."""
-        with self._explained():
+        with explained(self.path):
             row = self._rows.execute(
-                "SELECT answer, prompt_tokens, completion_tokens, lost + cost FROM requests "
+                "SELECT answer, prompt_tokens, completion_tokens, model, lost + cost FROM requests "
                 "WHERE key = ? AND state = 'settled'",
                 (self.key(request),),
             ).fetchone()
         if row is None:
             return None
-        stored, prompt_tokens, completion_tokens, spent = row
-        return Answer(_completion(json.loads(stored), prompt_tokens, completion_tokens), spent / NANODOLLARS)
+        stored, prompt_tokens, completion_tokens, model, spent = row
+        return Answer(_completion(json.loads(stored), prompt_tokens, completion_tokens), model, spent / NANODOLLARS)
 
     def error(self, request: CompletionRequest) -> str | None:
         """Why `request` has no answer, where asking it failed."""
-        with self._explained():
+        with explained(self.path):
             row = self._rows.execute("SELECT error FROM requests WHERE key = ?", (self.key(request),)).fetchone()
         return row[0] if row else None
 
+    def record_plan(self, wanted: Mapping[tuple[str, str, str], int]) -> None:
+        """Notes how many requests of each (task, language, model) a run wants, in place of what was noted for these
+        tasks."""
+        with self.transaction():
+            tasks = {(task,) for task, _, _ in wanted}
+            self._rows.executemany("DELETE FROM plan WHERE task = ?", tasks)
+            self._rows.executemany(
+                "INSERT INTO plan VALUES (?, ?, ?, ?)", [(*head, count) for head, count in wanted.items()]
+            )
+
+    def record_verdicts(self, verdicts: Mapping[str, Verdict]) -> None:
+        """Stores verdicts by the key of the answer, in place of earlier ones."""
+        with self.transaction():
+            self._rows.executemany(
+                "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?)",
+                [(key, int(each.kept), each.reason, each.detail, each.seconds) for key, each in verdicts.items()],
+            )
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """Every stored verdict, by the key of its answer."""
+        with explained(self.path):
+            return {
+                key: Verdict(bool(kept), reason, detail, seconds)
+                for key, kept, reason, detail, seconds in self._rows.execute(
+                    "SELECT key, kept, reason, detail, seconds FROM verdicts"
+                )
+            }
+
     def summary(self) -> Summary:
         """Totals over all rows."""
-        with self._explained():
+        with explained(self.path):
             states = dict(self._rows.execute("SELECT state, count(*) FROM requests GROUP BY state"))
             totals = self._rows.execute(
-                "SELECT coalesce(sum(attempts), 0), coalesce(sum(prompt_tokens), 0), "
-                "coalesce(sum(completion_tokens), 0), coalesce(sum(reserved + lost + cost), 0), "
-                "coalesce(sum(reserved), 0) FROM requests"
+                "SELECT coalesce(sum(attempts), 0), coalesce(sum(lost_attempts), 0), coalesce(sum(doubted), 0), "
+                "coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), "
+                "coalesce(sum(reserved + lost + cost), 0), coalesce(sum(reserved), 0) FROM requests"
             ).fetchone()
-        attempts, prompt_tokens, completion_tokens, spent, reserved = totals
+        attempts, lost_attempts, doubted, prompt_tokens, completion_tokens, spent, reserved = totals
         return Summary(
             settled=states.get("settled", 0),
             failed=states.get("failed", 0),
             refused=states.get("refused", 0),
-            in_flight=states.get("reserved", 0),
+            in_flight=states.get("sent", 0) + states.get("reserved", 0),
             attempts=attempts,
+            lost_attempts=lost_attempts,
+            doubted=doubted,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             dollars=spent / NANODOLLARS,
@@ -210,33 +324,52 @@ class Ledger:
         )
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._rows.execute("BEGIN IMMEDIATE")
+    def transaction(self) -> Iterator[None]:
+        """Changes inside are on disk together when it ends, or none of them is. One inside of another is part of it."""
+        if self._rows.in_transaction:
+            yield
+            return
+        self.begin()
         try:
             yield
         except BaseException:
-            if self._rows.in_transaction:  # a full disk rolls back by itself
-                self._rows.execute("ROLLBACK")
+            self.rollback()
             raise
-        self._rows.execute("COMMIT")
+        self.commit()
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Says of the user's own troubles (full disk, not a ledger) what to do."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if "disk is full" in str(error):
-                raise UserError(
-                    f"the disk of {self.path.parent} is full: free some space and run again, no answer is lost"
-                ) from error
-            if "unable to open" in str(error):
-                raise UserError(f"ledger {self.path} cannot be opened: check that its folder is writable") from error
-            raise
-        except sqlite3.DatabaseError as error:
-            if "not a database" in str(error) or "malformed" in str(error):
-                raise UserError(f"{self.path} is not a ledger, or damaged ({error}): move it away") from error
-            raise
+    def begin(self) -> None:
+        """Opens a transaction that `commit` or `rollback` ends."""
+        with explained(self.path):
+            self._rows.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Returns when the changes are on disk. May run in another thread, while nobody uses the ledger."""
+        with explained(self.path):
+            self._rows.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undoes the changes since `begin`."""
+        self._booked = None
+        if self._rows.in_transaction:  # a full disk rolls back by itself
+            self._rows.execute("ROLLBACK")
+
+    def execute(self, statement: str, values: Iterable[Any] = ()) -> sqlite3.Cursor:
+        """A statement of a module that keeps its own table here."""
+        with explained(self.path):
+            return self._rows.execute(statement, tuple(values))
+
+    def _reservation(self, key: str) -> tuple[str | None, Spend]:
+        with explained(self.path):
+            row = self._rows.execute(
+                "SELECT state, reserved, reserved_tokens FROM requests WHERE key = ?", (key,)
+            ).fetchone()
+        return (row[0], Spend(row[1], row[2])) if row else (None, NOTHING)
+
+    def _change(self, statement: str, values: tuple[Any, ...]) -> None:
+        with explained(self.path):
+            changed = self._rows.execute(statement, values).rowcount
+        if changed != 1:
+            raise RuntimeError(f"request {values[-1]} is not in the state from which this is allowed: {statement}")
 
 
 def _completion(stored: dict[str, Any], prompt_tokens: int, completion_tokens: int) -> Completion:

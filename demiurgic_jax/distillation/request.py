@@ -24,3 +24,8 @@ def request_key(model: str, request: CompletionRequest) -> str:
     """SHA-256 (hex) over everything that determines the answer: the model, the parameters and the text."""
     content = json.dumps({"model": model, **asdict(request)}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(content.encode("ascii")).hexdigest()
+
+
+def in_shard(key: str, shard: int, shards: int) -> bool:
+    """Whether the request belongs to part `shard` (from 0) of `shards`; each belongs to exactly one."""
+    return int(key[:15], 16) % shards == shard

@@ -38,7 +38,7 @@ def verify_all(
 
     def check(item: tuple[str, tuple[TeacherRequest, Answer]]) -> Example | Rejection:
         key, (request, answer) = item
-        return _check(key, request, answer, by_id[request.seed_id], ledger.model, sandbox)
+        return _check(key, request, answer, by_id[request.seed_id], sandbox)
 
     examples: list[Example] = []
     rejections: list[Rejection] = []
@@ -61,9 +61,7 @@ def _content(example: Example) -> tuple[object, ...]:
     return example.messages, example.prompt, example.completion
 
 
-def _check(
-    key: str, request: TeacherRequest, answer: Answer, seed: Seed, teacher: str, sandbox: bool
-) -> Example | Rejection:
+def _check(key: str, request: TeacherRequest, answer: Answer, seed: Seed, sandbox: bool) -> Example | Rejection:
     completion = answer.completion
     judged: Kept | Rejected
     try:
@@ -83,7 +81,7 @@ def _check(
         prompt_tokens=completion.prompt_tokens,
         completion_tokens=completion.completion_tokens,
         cost=answer.cost,
-        teacher=teacher,
+        teacher=answer.model,
         seed_id=seed.id,
         seed_name=seed.name,
         path=seed.path,

@@ -35,14 +35,23 @@ def get_config() -> ConfigDict:
     config.teacher = ConfigDict(
         {
             "path": "smollm2-135m-instruct",  # or a GGUF file, or a Hugging Face folder; empty for a paid API
-            "url": "",  # an OpenAI-compatible base URL; empty: `path` is served here
+            "url": "",  # an API's base URL, usually ending in /v1; empty: `path` is served here
+            "protocol": "openai",  # what the API speaks: openai, or anthropic
             "model": "smollm2-135m-instruct",
             "api_key_env": "",  # name of the environment variable that holds the key
-            "dollars_per_million_input": 0.0,
-            "dollars_per_million_output": 0.0,
+            "dollars_per_million_input": -1.0,  # -1: its list price; what is served here is free
+            "dollars_per_million_output": -1.0,
             "budget_dollars": 1.0,
+            "budget_tokens": 0,  # of questions and answers together; 0: no limit
+            "requests_per_minute": 0.0,  # 0: what the server states or lets through
+            "tokens_per_minute": 0.0,
             "concurrency": 16,
-            "timeout_seconds": 600.0,
+            "timeout_seconds": 600.0,  # of one attempt
+            "request_seconds": 3600.0,  # of one request with all its attempts
+            "total_seconds": 0.0,  # of all together; 0: as long as it takes
+            "weight": 1.0,  # its share of the requests, beside `others`
+            # More teachers: ({"name": "b", "url": "https://…/v1", "model": "m", "api_key_env": "KEY", "weight": 0.5},)
+            "others": (),
             "slots": 16,  # answers that our own server decodes at once
             "max_context": 1024,
         }
@@ -54,6 +63,7 @@ def get_config() -> ConfigDict:
             "temperature": 0.3,
             "top_p": 0.95,
             "seed": 0,
+            "logprobs": 0,  # alternatives per token to be stored with the answers, where the teacher gives them
         }
     )
     config.tokenizer = ConfigDict({"kind": "teacher", "vocab_size": 0})

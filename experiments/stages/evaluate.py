@@ -8,13 +8,12 @@ from typing import Any
 
 from demiurgic_jax.checkpoints.checkpoint import open_model
 from demiurgic_jax.data.completer import Completer, Completion, CompletionRequest
-from demiurgic_jax.distillation.ledger import Ledger
 from demiurgic_jax.evaluation.everyday import everyday_prompts, everyday_requests, judge_everyday
 from demiurgic_jax.sampling.engine import Engine
 from experiments.progress import StageProgress
 from experiments.stages.cache import cache_folder
 from experiments.stages.stage import Run, Stage
-from experiments.teacher import ask_teacher, raw_request, teacher_url
+from experiments.teacher import ask_teacher, open_ledger, raw_request, teacher_url
 from experiments.workdir import write_json
 
 
@@ -49,7 +48,7 @@ def _teacher(
     """The same of the teacher, through the ledger; no speed when the answers were there already."""
     asked = [raw_request(name, request) for name, request in requests.items()]
     speed = None
-    with Ledger(run.workdir.ledger, model=run.config.teacher.model) as ledger:
+    with open_ledger(run) as ledger:
         pending = ledger.pending(requests.values())
         if pending:
             with teacher_url(run, cache_folder(), progress) as url:

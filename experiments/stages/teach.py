@@ -1,19 +1,22 @@
 """teach: the teacher answers the five tasks about the seeds; every answer goes to the ledger as it comes."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from demiurgic_jax.curation.seeds import Seed, read_seeds
-from demiurgic_jax.distillation.ledger import Ledger
-from demiurgic_jax.distillation.request import TeacherRequest
+from demiurgic_jax.distillation.merging import ended_keys
+from demiurgic_jax.distillation.price_table import list_price
+from demiurgic_jax.distillation.request import TeacherRequest, in_shard
 from demiurgic_jax.distillation.requests import plan_requests
+from demiurgic_jax.distillation.spending import forecast, spending
 from demiurgic_jax.errors import UserError
 from experiments.progress import StageProgress
 from experiments.stages.cache import cache_folder
 from experiments.stages.stage import Run, Stage
-from experiments.teacher import ask_teacher, teacher_url
-from experiments.workdir import canonical_hash
+from experiments.teacher import ask_teacher, budget_of, described_teachers, open_ledger, teacher_url
+from experiments.workdir import canonical_hash, shard_ledgers
 
 
 def planned_requests(run: Run) -> tuple[list[TeacherRequest], list[Seed]]:
@@ -27,6 +30,7 @@ def planned_requests(run: Run) -> tuple[list[TeacherRequest], list[Seed]]:
         max_tokens=config.max_tokens,
         temperature=config.temperature,
         top_p=config.top_p,
+        logprobs=config.logprobs or None,
     )
     if not requests:
         raise UserError("no seed suits any task of config.teach.tasks: raise the counts, or give code with functions")
@@ -35,13 +39,16 @@ def planned_requests(run: Run) -> tuple[list[TeacherRequest], list[Seed]]:
 
 def _inputs(run: Run) -> Mapping[str, Any]:
     teacher = run.config.teacher
-    return {"teach": run.config.teach.to_dict(), "teacher": {"model": teacher.model, "path": teacher.path}}
+    asked: dict[str, Any] = {"model": teacher.model, "path": teacher.path}
+    if teacher.others:
+        asked["weights"] = [(each.name, each.model, each.weight) for each in described_teachers(run.config).teachers]
+    return {"teach": run.config.teach.to_dict(), "teacher": asked}
 
 
 def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
     requests, _ = planned_requests(run)
     measured: dict[str, Any] = {}
-    with Ledger(run.workdir.ledger, model=run.config.teacher.model) as ledger:
+    with open_ledger(run) as ledger:
         pending = ledger.pending([each.request for each in requests])
         stopped = None
         if pending:
@@ -68,6 +75,73 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
         "completion_tokens": sum(answer.completion.completion_tokens for answer in kept),
         "measured": {**measured, "dollars": summary.dollars, "attempts": summary.attempts, "stopped": stopped},
     }
+
+
+def ask_shard(run: Run, shard: str, progress: StageProgress) -> None:
+    """Asks part I of N (`shard` is "I/N", I from 0) into a ledger of its own, within an N-th of the budget. What any
+    other ledger of the run has an answer to is not asked."""
+    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    if match is None or not int(match[1]) < int(match[2]):
+        raise UserError(f"--shard={shard} is no part of a whole: give I/N with I from 0 to N-1, e.g. 0/4")
+    part, parts = int(match[1]), int(match[2])
+    requests, _ = _cut_requests(run)
+    mine = run.workdir.shard_ledger(part, parts)
+    others = [path for path in (run.workdir.ledger, *shard_ledgers(run.workdir.path)) if path.exists() and path != mine]
+    ended = set().union(*map(ended_keys, others))
+    with open_ledger(run, mine) as ledger:
+        keys = {ledger.key(each.request): each for each in requests}
+        wanted = [each for key, each in keys.items() if in_shard(key, part, parts) and key not in ended]
+        progress.say(f"{len(wanted):,} of {len(keys):,} requests are this shard's and have no answer elsewhere")
+        if not ledger.pending([each.request for each in wanted]):
+            return
+        with teacher_url(run, cache_folder(), progress) as url:
+            asked, _ = ask_teacher(run, url, wanted, ledger, progress, budget_of(run.config, parts))
+    progress.say(f"{asked.answered:,} answered, {asked.failed + asked.refused:,} failed, ${asked.dollars:,.4f} spent")
+    if asked.stopped:
+        progress.say(asked.stopped)
+    if asked.failed:
+        raise UserError(f"{asked.failed} requests got no answer: run the same command again to ask them again")
+
+
+def price_run(run: Run, progress: StageProgress) -> None:
+    """Says what the requests of the config would cost, without sending one. Where answers are stored already, theirs
+    is the length that is expected of the rest."""
+    requests, _ = _cut_requests(run)
+    panel = described_teachers(run.config)
+    by_model: dict[str, list[TeacherRequest]] = {}
+    for each in {panel.key(each.request): each for each in requests}.values():
+        by_model.setdefault(panel.teacher_of(each.request).model, []).append(each)
+    prices = {teacher.model: teacher.price for teacher in panel.teachers if teacher.price is not None}
+    if missing := sorted(set(by_model) - set(prices)):
+        list_price(missing[0])
+    lengths = {}
+    if run.workdir.ledger.exists():
+        by_task = spending(run.workdir.ledger)["by_task"]
+        lengths = {task: row["completion_tokens"] / row["settled"] for task, row in by_task.items() if row["settled"]}
+    lines = forecast(by_model, prices, lengths)
+    wanted = sum(run.config.teach.tasks.values())
+    scale = wanted / sum(line.requests for line in lines)
+    for line in lines:
+        progress.say(
+            f"{line.model}  {line.task:<10} {line.requests:>7,} requests  {line.prompt_tokens:>12,} tokens in  "
+            f"{line.completion_tokens:>12,} out  ${line.likely:,.2f} likely  ${line.most:,.2f} at most"
+        )
+    likely, most = sum(line.likely for line in lines), sum(line.most for line in lines)
+    progress.say(f"together ${likely:,.2f} likely, ${most:,.2f} at most; nothing was sent")
+    if scale > 1.01:
+        progress.say(
+            f"these seeds give {sum(line.requests for line in lines):,} of {wanted:,} requests; all of them, alike, "
+            f"${likely * scale:,.2f} likely, ${most * scale:,.2f} at most"
+        )
+    budget = run.config.teacher.budget_dollars
+    if budget and likely * max(scale, 1.0) > budget:
+        progress.say(f"config.teacher.budget_dollars={budget:g} will stop it before that")
+
+
+def _cut_requests(run: Run) -> tuple[list[TeacherRequest], list[Seed]]:
+    if run.workdir.manifest("seeds") is None:
+        raise UserError("there are no seeds yet: run the same command with --stages=seeds instead of this first")
+    return planned_requests(run)
 
 
 TEACH = Stage(

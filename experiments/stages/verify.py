@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from demiurgic_jax.distillation.example import write_examples, write_rejections
-from demiurgic_jax.distillation.ledger import Ledger
+from demiurgic_jax.distillation.ledger import Verdict
 from demiurgic_jax.distillation.verification import verify_all
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.sandbox.bubblewrap import bubblewrap_available
 from experiments.progress import StageProgress
 from experiments.stages.stage import Run, Stage
 from experiments.stages.teach import planned_requests
+from experiments.teacher import open_ledger
 from experiments.workdir import file_hash
 
 
@@ -25,10 +26,12 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
     if not sandbox:
         progress.say("bubblewrap is missing here: answers are checked by parsing only, and nothing is run")
     requests, seeds = planned_requests(run)
-    with Ledger(run.workdir.ledger, model=run.config.teacher.model) as ledger:
+    with open_ledger(run) as ledger:
         examples, rejections = verify_all(
             requests, ledger, seeds, sandbox=sandbox, progress=lambda done, total: progress(done, total, "answers")
         )
+        ledger.record_verdicts({each.id: Verdict(True) for each in examples})
+        ledger.record_verdicts({each.id: Verdict(False, each.reason, each.detail) for each in rejections})
     if not examples:
         raise UserError(
             "not one answer of the teacher was fit to keep: see verify/rejected.jsonl, and try a larger teacher"

@@ -136,5 +136,9 @@ def answer_to(body: dict[str, Any], text: str, path: str) -> dict[str, Any]:
                 "token_logprobs": [value for _, value in tokens],
                 "top_logprobs": [{token: value, "other": -3.0} for token, value in tokens],
             }
-    usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": COMPLETION_TOKENS}
+    asked = body.get("prompt") or "".join(message["content"] for message in body.get("messages", ()))
+    usage = {
+        "prompt_tokens": max(PROMPT_TOKENS, len(asked) // 4),
+        "completion_tokens": min(max(COMPLETION_TOKENS, len(text) // 4), body.get("max_tokens", 10**6)),
+    }
     return {"id": "x", "model": "test-model", "choices": [choice], "usage": usage}

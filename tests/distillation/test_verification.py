@@ -8,10 +8,11 @@ from faulty_server import serving
 
 from demiurgic_jax.curation.seeds import cut_seeds
 from demiurgic_jax.curation.sources import read_folder, standard_library
-from demiurgic_jax.distillation.asking import ask_all
+from demiurgic_jax.distillation.asking import Pace, ask_all
 from demiurgic_jax.distillation.example import read_examples, write_examples, write_rejections
 from demiurgic_jax.distillation.ledger import Ledger
-from demiurgic_jax.distillation.pricing import Price
+from demiurgic_jax.distillation.panel import Panel
+from demiurgic_jax.distillation.pricing import NANODOLLARS, Price
 from demiurgic_jax.distillation.requests import plan_requests
 from demiurgic_jax.distillation.tasks.answers import fenced
 from demiurgic_jax.distillation.tasks.registry import TASKS
@@ -29,9 +30,9 @@ def seeds():
 
 def ask(url, path, requests, concurrency):
     async def inside():
-        async with HttpTeacher(url, "test-model") as teacher:
+        async with HttpTeacher(url, "test-model", price=Price(1, 10)) as teacher:
             with Ledger(path, model="test-model") as ledger:
-                return await ask_all(teacher, ledger, requests, price=Price(1, 10), concurrency=concurrency)
+                return await ask_all(Panel([teacher]), ledger, requests, pace=Pace(concurrency=concurrency))
 
     return asyncio.run(inside())
 
@@ -78,7 +79,8 @@ def test_examples_carry_their_origin_and_do_not_depend_on_arrival(seeds, tmp_pat
     for example in examples:
         assert (example.licence, example.language, example.teacher) == ("PSF-2.0", "python", "test-model")
         assert example.path.endswith(".py")
-        assert example.cost == pytest.approx((10 * 1 + 20 * 10) / 1e6)
+        tokens = example.prompt_tokens, example.completion_tokens
+        assert example.cost == pytest.approx(Price(1, 10).cost(*tokens) / NANODOLLARS)
         assert example.completion.endswith("\n")
 
 
