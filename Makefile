@@ -23,11 +23,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(READY): setup.py | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[serve,gguf]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[serve,gguf,corpus]'
 	@touch $@
 
 $(TEST_READY): setup.py | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[serve,gguf,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[serve,gguf,corpus,test]'
 	@touch $@ $(READY)
 
 quickstart: $(READY) ## Teacher, shards, student, report: everything, on two CPU cores in about ten minutes

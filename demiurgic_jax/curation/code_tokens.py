@@ -22,14 +22,20 @@ _BRACES = re.compile(r"(?P<comment>//[^\n]*|/\*[\s\S]*?(?:\*/|\Z))|" + _STRING +
 _LAYOUT = frozenset("(){};,\\'\"`") | {"->"}
 # Words that no renaming changes: keywords, constants and types of the seven languages.
 _KEPT = frozenset(keyword.kwlist) | frozenset(
-    """abstract as async auto await bool boolean break byte case catch char class const constexpr continue default defer
-    delete do double dyn else enum export extends final finally float fn for func function go goto if impl implements
-    import in instanceof int interface let long loop map match mod mut namespace new nil null nullptr number of operator
-    override package private protected pub public range ref return self short signed sizeof static str string struct
-    super switch template this throw throws trait true type typename typeof u8 u16 u32 u64 i8 i16 i32 i64 f32 f64 usize
-    isize undefined union unsafe unsigned use using var vector virtual void volatile where while yield len std String Vec
-    Option Some None Ok Err List Map Set True False size_t""".split()
-)
+    [
+        "abstract", "as", "async", "auto", "await", "bool", "boolean", "break", "byte", "case", "catch", "char",
+        "class", "const", "constexpr", "continue", "default", "defer", "delete", "do", "double", "dyn", "else",
+        "enum", "export", "extends", "final", "finally", "float", "fn", "for", "func", "function", "go", "goto",
+        "if", "impl", "implements", "import", "in", "instanceof", "int", "interface", "let", "long", "loop", "map",
+        "match", "mod", "mut", "namespace", "new", "nil", "null", "nullptr", "number", "of", "operator",
+        "override", "package", "private", "protected", "pub", "public", "range", "ref", "return", "self", "short",
+        "signed", "sizeof", "static", "str", "string", "struct", "super", "switch", "template", "this", "throw",
+        "throws", "trait", "true", "type", "typename", "typeof", "u8", "u16", "u32", "u64", "i8", "i16", "i32",
+        "i64", "f32", "f64", "usize", "isize", "undefined", "union", "unsafe", "unsigned", "use", "using", "var",
+        "vector", "virtual", "void", "volatile", "where", "while", "yield", "len", "std", "String", "Vec",
+        "Option", "Some", "None", "Ok", "Err", "List", "Map", "Set", "True", "False", "size_t",
+    ]
+)  # fmt: skip
 _NAME_MARK = np.uint64(0x51ED270B9F652295)
 
 

@@ -7,6 +7,7 @@ of its solution (n-grams of code in which names do not count).
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ _TESTS = ("test", "tests", "test_list", "test_setup_code", "challenge_test_list"
 _HEADS = ("declaration", "prompt")
 _NAMES = ("task_id", "name", "id", "problem_id")
 _LANGUAGES = {"js": "javascript", "ts": "typescript", "rs": "rust", "c++": "cpp"}
+
+_DOCSTRING = re.compile(r"(?:\"{3}|'{3}|/\*\*?)([\s\S]*?)(?:>>>|\"{3}|'{3}|\*/|\bexamples?\b)", re.IGNORECASE)
 
 # n-grams of 8 words are rare by chance in prose and code alike; of 10 code tokens without names, a solution has some
 # that any loop has, so most of them must be there.
@@ -57,6 +60,9 @@ class Benchmarks:
             language = str(row.get("language") or _language_of_row(name, row))
             for text in _texts(row, _DESCRIPTIONS):
                 self._add(words, _word_grams(text), name, "description", _WORD_SHARE, _FEW_WORDS)
+                # A prompt of code and examples says what is wanted in its docstring.
+                for prose in _DOCSTRING.findall(text):
+                    self._add(words, _word_grams(prose), name, "description", _WORD_SHARE, _FEW_WORDS)
             for text in _texts(row, _TESTS):
                 self._add(words, _word_grams(text), name, "tests", _WORD_SHARE, _FEW_WORDS)
             for text in _texts(row, _SOLUTIONS):
@@ -124,7 +130,9 @@ class _Index:
         if not spans:
             return None
         owners, hits = np.unique(np.concatenate(spans), return_counts=True)
-        enough = [(int(hit), -int(owner)) for owner, hit in zip(owners, hits, strict=True) if hit >= parts[owner].needed]
+        enough = [
+            (int(hit), -int(owner)) for owner, hit in zip(owners, hits, strict=True) if hit >= parts[owner].needed
+        ]
         return parts[-max(enough)[1]] if enough else None
 
 

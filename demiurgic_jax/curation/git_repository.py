@@ -43,7 +43,9 @@ class GitRepository:
             unfinished.parent.mkdir(parents=True, exist_ok=True)
             _git(None, where, "clone", "--quiet", "--bare", "--", where, str(unfinished))
             unfinished.rename(clone)
-        elif subprocess.run(["git", "-C", clone, "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True).returncode:
+        elif subprocess.run(
+            ["git", "-C", clone, "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True
+        ).returncode:
             _git(clone, where, "fetch", "--quiet", "origin", "+refs/*:refs/*")
         return cls(clone, _commit(clone, commit, where))
 

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
 
-import tree_sitter
-
 from demiurgic_jax.errors import UserError
+
+try:
+    import tree_sitter
+except ImportError as error:
+    raise UserError("source code is cut with tree-sitter: pip install 'demiurgic_jax[corpus]'") from error
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,6 @@ class Language:
     name: str
     suffixes: tuple[str, ...]
     grammars: tuple[tuple[str, str], ...]
-    comments: tuple[str, ...]
     functions: frozenset[str] = frozenset()
     classes: frozenset[str] = frozenset()
     wrappers: frozenset[str] = frozenset()
@@ -43,17 +45,15 @@ _COMMENTS = ("comment", "line_comment", "block_comment")
 _JS_FUNCTIONS = frozenset({"function_declaration", "generator_function_declaration", "method_definition"})
 _JS_IMPORTS = frozenset({"import_statement"})
 _JS_STRINGS = frozenset({"template_string"})
-_C_SLASH = ("//", "/*")
 
 LANGUAGES: dict[str, Language] = {
     language.name: language
     for language in (
-        Language("python", (".py",), (("tree_sitter_python", "language"),), ("#",)),
+        Language("python", (".py",), ()),  # python_code.py reads it
         Language(
             "javascript",
             (".js", ".mjs", ".cjs", ".jsx"),
             (("tree_sitter_javascript", "language"),),
-            _C_SLASH,
             functions=_JS_FUNCTIONS,
             classes=frozenset({"class_declaration"}),
             wrappers=frozenset({"export_statement"}),
@@ -66,7 +66,6 @@ LANGUAGES: dict[str, Language] = {
             "typescript",
             (".ts", ".mts", ".cts", ".tsx"),
             (("tree_sitter_typescript", "language_typescript"), ("tree_sitter_typescript", "language_tsx")),
-            _C_SLASH,
             functions=_JS_FUNCTIONS,
             classes=frozenset(
                 {"class_declaration", "abstract_class_declaration", "interface_declaration", "enum_declaration"}
@@ -83,7 +82,6 @@ LANGUAGES: dict[str, Language] = {
             "go",
             (".go",),
             (("tree_sitter_go", "language"),),
-            _C_SLASH,
             functions=frozenset({"function_declaration", "method_declaration"}),
             classes=frozenset({"type_declaration"}),
             imports=frozenset({"import_declaration"}),
@@ -93,7 +91,6 @@ LANGUAGES: dict[str, Language] = {
             "rust",
             (".rs",),
             (("tree_sitter_rust", "language"),),
-            _C_SLASH,
             functions=frozenset({"function_item"}),
             classes=frozenset({"struct_item", "enum_item", "union_item", "trait_item", "impl_item"}),
             scopes=frozenset({"mod_item"}),
@@ -106,11 +103,8 @@ LANGUAGES: dict[str, Language] = {
             "java",
             (".java",),
             (("tree_sitter_java", "language"),),
-            _C_SLASH,
             functions=frozenset({"method_declaration", "constructor_declaration"}),
-            classes=frozenset(
-                {"class_declaration", "interface_declaration", "enum_declaration", "record_declaration"}
-            ),
+            classes=frozenset({"class_declaration", "interface_declaration", "enum_declaration", "record_declaration"}),
             groups=frozenset({"enum_body_declarations"}),
             imports=frozenset({"import_declaration"}),
             strings=frozenset({"string_literal"}),
@@ -120,7 +114,6 @@ LANGUAGES: dict[str, Language] = {
             "cpp",
             (".cc", ".cpp", ".cxx", ".c++", ".hpp", ".hh", ".hxx", ".h++", ".ipp", ".inl", ".tcc", ".tpp", ".h"),
             (("tree_sitter_cpp", "language"),),
-            _C_SLASH,
             functions=frozenset({"function_definition"}),
             classes=frozenset({"class_specifier", "struct_specifier", "union_specifier", "enum_specifier"}),
             wrappers=frozenset({"template_declaration"}),

@@ -14,6 +14,10 @@ UNKNOWN = "unknown"
 
 _SPDX_LINE = re.compile(r"SPDX-License-Identifier:\s*([^\n]+)", re.IGNORECASE)
 _SPDX_TERM = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:-]*")
+# Where the one who licenses speaks; further down a text may quote the licences of others.
+_HEAD = 3000
+# Of several licences, the reader's choice.
+_CHOICE = re.compile("choose between|dual(?:ly)? licen[cs]ed|either of the following licen[cs]es|under either of")
 _NOT_WORDS = re.compile(r"[^a-z0-9.]+")
 
 # Phrases of normalised text (small letters and digits, single blanks). A licence is recognised where all of `present`
@@ -54,7 +58,7 @@ _RULES: tuple[_Rule, ...] = (
     ("OFL-1.1", ("sil open font licen[cs]e",), ()),
     ("BlueOak-1.0.0", ("blue oak model licen[cs]e",), ()),
     ("ZPL-2.1", ("zope public licen[cs]e.{0,20}2\\.1",), ()),
-    ("PSF-2.0", ("psf licen[cs]e agreement|python software foundation licen[cs]e",), ()),
+    ("PSF-2.0", ("psf licen[cs]e|python software foundation licen[cs]e",), ()),
     ("Unlicense", ("free and unencumbered software released into the public domain",), ()),
     ("WTFPL", ("do what the fuck you want to",), ()),
     ("NCSA", ("university of illinois|ncsa open source", "permission is hereby granted free of charge"), ()),
@@ -92,34 +96,37 @@ _COMPILED = tuple(
 
 # Licences that ask for attribution at most (the lists of SPDX, the Blue Oak Council and The Stack agree on these).
 PERMISSIVE = frozenset(
-    """0BSD AFL-2.1 AFL-3.0 Apache-1.1 Apache-2.0 Artistic-2.0 BlueOak-1.0.0 BSD-1-Clause BSD-2-Clause
-    BSD-2-Clause-Patent BSD-3-Clause BSD-3-Clause-Clear BSD-3-Clause-LBNL BSL-1.0 CC0-1.0 CC-BY-3.0 CC-BY-4.0 curl ECL-2.0
-    FTL HPND ICU Intel ISC JSON libpng libtiff MIT MIT-0 MIT-CMU MIT-Modern-Variant MS-PL MulanPSL-2.0 NCSA OFL-1.1
-    OLDAP-2.8 OpenSSL PHP-3.01 PostgreSQL PSF-2.0 Python-2.0 Python-2.0.1 Ruby TCL Unicode-3.0 Unicode-DFS-2016 Unlicense
-    UPL-1.0 Vim W3C WTFPL X11 Xnet Zlib ZPL-2.0 ZPL-2.1""".split()
-)
+    [
+        "0BSD", "AFL-2.1", "AFL-3.0", "Apache-1.1", "Apache-2.0", "Artistic-2.0", "BlueOak-1.0.0", "BSD-1-Clause",
+        "BSD-2-Clause", "BSD-2-Clause-Patent", "BSD-3-Clause", "BSD-3-Clause-Clear", "BSD-3-Clause-LBNL",
+        "BSL-1.0", "CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "curl", "ECL-2.0", "FTL", "HPND", "ICU", "Intel", "ISC",
+        "JSON", "libpng", "libtiff", "MIT", "MIT-0", "MIT-CMU", "MIT-Modern-Variant", "MS-PL", "MulanPSL-2.0",
+        "NCSA", "OFL-1.1", "OLDAP-2.8", "OpenSSL", "PHP-3.01", "PostgreSQL", "PSF-2.0", "Python-2.0",
+        "Python-2.0.1", "Ruby", "TCL", "Unicode-3.0", "Unicode-DFS-2016", "Unlicense", "UPL-1.0", "Vim", "W3C",
+        "WTFPL", "X11", "Xnet", "Zlib", "ZPL-2.0", "ZPL-2.1",
+    ]
+)  # fmt: skip
 _DEPRECATED = re.compile(r"-(?:only|or-later)$|\+$")
 
 
 def detect_licence(text: str) -> str | None:
     """The SPDX identifier of the licence that `text` is, or that it names (a notice at the head of a file); an SPDX
     line's whole expression where it has one; None where nothing is recognised."""
-    line = _SPDX_LINE.search(text)
+    line = _SPDX_LINE.search(text, 0, _HEAD)
     if line:
         expression = re.sub(r"\s*(?:\*/|-->|\*\)|\"\"\"|''').*$", "", line[1]).strip(" \t'\".,;")
         return _canonical(expression) or None
     words = _NOT_WORDS.sub(" ", text.lower())
     words = re.sub(r"\.(?= |$)|(?<= )\.", "", words).strip()
     words = re.sub(r" +", " ", words)
-    best: tuple[int, int, str] | None = None
+    named: list[tuple[int, int, str]] = []
     for rank, (name, present, absent) in enumerate(_COMPILED):
         found = [pattern.search(words) for pattern in present]
-        if not all(found) or any(pattern.search(words) for pattern in absent):
-            continue
-        first = min(match.start() for match in found if match)
-        if best is None or (first, rank) < best[:2]:
-            best = (first, rank, name)
-    return best[2] if best else None
+        if all(found) and not any(pattern.search(words) for pattern in absent):
+            named.append((min(match.start() for match in found if match), rank, name))
+    if len(named) > 1 and len(words) < _HEAD and _CHOICE.search(words):
+        return " OR ".join(dict.fromkeys(name for _, _, name in sorted(named)))
+    return min(named)[2] if named else None
 
 
 def licence_names(expression: str) -> list[str]:

@@ -36,9 +36,7 @@ def signatures(texts: list[str], config: MinHashConfig) -> np.ndarray:
     grams = [ngram_hashes(hashes_of(token_strings(text)), config.ngram) for text in texts]
     offsets = np.cumsum([0, *map(len, grams)]).astype(np.uint64)
     flat = np.concatenate(grams) if grams else np.empty(0, np.uint64)
-    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
-        flat, offsets, config.bands * config.rows, config.seed
-    )
+    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(flat, offsets, config.bands * config.rows, config.seed)
     return np.array(matrix.to_rows(), np.uint32).reshape(len(texts), -1)
 
 

@@ -143,7 +143,11 @@ def _definition(
     first = _first_statement(node, docstring)
     first_alone = _first_statement(alone[0], docstring)
     decorators = getattr(first_alone, "decorator_list", [])
-    at = (decorators[0].lineno, decorators[0].col_offset - 1) if decorators else (first_alone.lineno, first_alone.col_offset)
+    at = (
+        (decorators[0].lineno, decorators[0].col_offset - 1)
+        if decorators
+        else (first_alone.lineno, first_alone.col_offset)
+    )
     return Definition(
         kind=kind,
         name=name,
@@ -166,4 +170,6 @@ def _first_statement(definition: ast.stmt, docstring: str | None) -> ast.stmt:
 def _offset(text: str, line: int, column: int) -> int:
     """Characters before line `line` (from 1) and byte `column` of `text`."""
     lines = text.split("\n")
-    return sum(len(each) + 1 for each in lines[: line - 1]) + len(lines[line - 1].encode("utf-8", "surrogatepass")[:column].decode())
+    return sum(len(each) + 1 for each in lines[: line - 1]) + len(
+        lines[line - 1].encode("utf-8", "surrogatepass")[:column].decode()
+    )

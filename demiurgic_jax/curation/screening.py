@@ -9,7 +9,9 @@ _VENDORED_FOLDERS = frozenset(
 )
 _BUILT_FOLDERS = frozenset({"__pycache__"})
 
-_GENERATED_NAME = re.compile(r"_pb2(?:_grpc)?\.py$|\.pb(?:\.gw)?\.(?:go|cc|h)$|\.g\.(?:ts|java)$|\.generated\.|_generated\.")
+_GENERATED_NAME = re.compile(
+    r"_pb2(?:_grpc)?\.py$|\.pb(?:\.gw)?\.(?:go|cc|h)$|\.g\.(?:ts|java)$|\.generated\.|_generated\."
+)
 _MINIFIED_NAME = re.compile(r"[.-](?:min|bundle|umd)\.[cm]?js$")
 _DECLARATIONS_NAME = re.compile(r"\.d\.[cm]?ts$")
 # What generators write at the top (Go's own convention is the first one).

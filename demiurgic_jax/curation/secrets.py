@@ -22,17 +22,23 @@ KINDS = ("secrets", "emails", "addresses")
 # the others), pattern. Where a group is called "value", that alone is replaced.
 _FORMATS: tuple[tuple[str, str, str], ...] = (
     ("AWS_ACCESS_KEY_ID", "AKIA ASIA ABIA ACCA", r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b"),
-    ("GITHUB_TOKEN", "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", r"\b(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{60,255})\b"),
-    ("GITLAB_TOKEN", "glpat- gldt- glrt- glptt- glsoat- glft- glimt- glagent- glcbt-", r"\bgl(?:pat|dt|rt|ptt|soat|ft|imt|agent|cbt)-[A-Za-z0-9_-]{20,80}"),
+    ("GITHUB_TOKEN", "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", r"\b(?:gh[pousr]_[A-Za-z0-9]{36,255}"
+                                                             r"|github_pat_[A-Za-z0-9_]{60,255})\b"),
+    ("GITLAB_TOKEN", "glpat- gldt- glrt- glptt- glsoat- glft- glimt- glagent- glcbt-", r"\bgl(?:pat|dt|rt|ptt|soat"
+                                                                                       r"|ft|imt|agent"
+                                                                                       r"|cbt)-[A-Za-z0-9_-]{20,80}"),
     ("SLACK_TOKEN", "xox", r"\bxox[abeoprs]-(?:\d+-)*[A-Za-z0-9-]{10,120}"),
-    ("SLACK_WEBHOOK", "hooks.slack.com", r"hooks\.slack\.com/services/(?P<value>T[A-Za-z0-9_]+/B[A-Za-z0-9_]+/[A-Za-z0-9_]+)"),
+    ("SLACK_WEBHOOK", "hooks.slack.com", r"hooks\.slack\.com/services/(?P<value>T[A-Za-z0-9_]+/B[A-Za-z0-9_]+/[A-Za-"
+                                         r"z0-9_]+)"),
     ("DISCORD_TOKEN", "", r"\b[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38}\b"),
     ("DISCORD_WEBHOOK", "/api/webhooks/", r"discord(?:app)?\.com/api/webhooks/(?P<value>\d{17,20}/[A-Za-z0-9_-]{60,})"),
-    ("STRIPE_KEY", "k_live_ k_test_ whsec_", r"\b(?:sk|rk)_(?:live|test)_[0-9A-Za-z]{16,247}\b|\bwhsec_[A-Za-z0-9+/]{32,}"),
+    ("STRIPE_KEY", "k_live_ k_test_ whsec_", r"\b(?:sk|rk)_(?:live|test)_[0-9A-Za-z]{16,247}\b"
+                                             r"|\bwhsec_[A-Za-z0-9+/]{32,}"),
     ("SQUARE_KEY", "sq0", r"\bsq0(?:csp|atp|idp)-[0-9A-Za-z_-]{22,43}\b"),
     ("GOOGLE_API_KEY", "AIza", r"\bAIza[0-9A-Za-z_-]{35}(?![0-9A-Za-z_-])"),
     ("GOOGLE_OAUTH_SECRET", "GOCSPX- ya29.", r"\bGOCSPX-[0-9A-Za-z_-]{28}(?![0-9A-Za-z_-])|\bya29\.[0-9A-Za-z_-]{30,}"),
-    ("OPENAI_KEY", "sk-", r"\bsk-(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{0,100}T3BlbkFJ[A-Za-z0-9_-]{20,}|\bsk-proj-[A-Za-z0-9_-]{40,}"
+    ("OPENAI_KEY", "sk-", r"\bsk-(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{0,100}T3BlbkFJ[A-Za-z0-9_-]{20,}"
+                          r"|\bsk-proj-[A-Za-z0-9_-]{40,}"
                    r"|\bsk-[A-Za-z0-9]{48}\b"),
     ("ANTHROPIC_KEY", "sk-ant-", r"\bsk-ant-[a-z0-9]{3,8}-[A-Za-z0-9_-]{32,}"),
     ("HUGGINGFACE_TOKEN", "hf_ api_org_", r"\b(?:hf|api_org)_[A-Za-z]{34}\b"),
@@ -56,20 +62,24 @@ _FORMATS: tuple[tuple[str, str, str], ...] = (
     ("PULUMI_TOKEN", "pul-", r"\bpul-[0-9a-f]{40}\b"),
     ("AGE_KEY", "AGE-SECRET-KEY-1", r"\bAGE-SECRET-KEY-1[0-9A-Z]{58}\b"),
     ("JSON_WEB_TOKEN", "eyJ", r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"),
-    ("URL_PASSWORD", "://", r"(?<=[a-z0-9])://[^\s/:@\"'`<>{}$%()\[\],]{0,80}:(?P<value>[^\s/:@\"'`<>{}$()\[\],]{3,120})@"
+    ("URL_PASSWORD", "://", r"(?<=[a-z0-9])://[^\s/:@\"'`<>{}$%()\[\],]{0,80}:(?P<value>[^\s/:@\"'`<>{}$()\[\],]{3,1"
+                            r"20})@"
                      r"[A-Za-z0-9]"),
-    ("URL_TOKEN", "token= key= secret=", r"[?&](?:access_token|auth_token|api_?key|client_secret|private_token)=(?P<value>[A-Za-z0-9_.%-]{20,})"),
+    ("URL_TOKEN", "token= key= secret=", r"[?&](?:access_token|auth_token|api_?key|client_secret"
+                                         r"|private_token)=(?P<value>[A-Za-z0-9_.%-]{20,})"),
 )  # fmt: skip
 # What is named like a secret and is random enough to be one. The name is what keeps hashes of files out.
 _QUOTED = re.compile(r"(?<![\w\"'`])([\"'`])(?P<value>[^\s\"'`\\]{12,200})\1")
 _NAMED = re.compile(
     r"(?i)(?:api[_-]?key|secret|token|passw(?:or)?d|passwd|pwd|credential|auth[_-]?key|access[_-]?key|private[_-]?key"
-    r"|encryption[_-]?key)[a-z0-9_]{0,20}[\"'\]]{0,2}\s{0,4}(?::\s*(?:str|string|&str|&'static str)\s*)?(?:=>|:=|[=:,(])\s{0,4}$"
+    r"|encryption[_-]?key)[a-z0-9_]{0,20}[\"'\]]{0,2}\s{0,4}(?::\s*(?:str|string|&str|&'static str)\s*)?(?:=>|:=|[=:"
+    r",(])\s{0,4}$"
 )
 _BASE64_40 = re.compile(r"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
 _AWS_NAMED = re.compile(r"(?i)aws[\s\S]{0,60}?(?:secret|key)|secret_?access_?key")
 _PEM = re.compile(
-    r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?P<body>[\s\S]{16,8000}?)-----END [A-Z0-9 ]{0,40}PRIVATE KEY"
+    r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?P<body>[\s\S]{16,8000}?)-----END [A-Z0-9 ]{0,40}PRI"
+    r"VATE KEY"
 )
 _PEM_LINE = re.compile(r"[A-Za-z0-9+/=]{16,}")
 _LOCAL_PART = re.compile(r"(?:^|(?<![\w.+/@%-]))[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}\Z")
@@ -78,15 +88,28 @@ _IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\w)")
 _IPV6 = re.compile(r"(?<![\w:.])(?=[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{9,39}(?![\w:.])")
 
 _RESERVED_DOMAINS = re.compile(
-    r"(?:^|\.)(?:example|test|invalid|localhost|local|internal)(?:\.(?:com|org|net|edu))?$|^(?:domain|foo|bar|host|server|"
-    r"yourdomain|company|email|mail|site|x|y|z|a|b|c)\.(?:com|org|net|tld|example|fr|de|io|co|bar|foo)$|^users\.noreply\.|"
+    r"(?:^|\.)(?:example|test|invalid|localhost|local|internal)(?:\.(?:com|org|net|edu))?$|^(?:domain|foo|bar|host"
+    r"|server|"
+    r"yourdomain|company|email|mail|site|x|y|z|a|b|c)\.(?:com|org|net|tld|example|fr|de|io|co|bar|foo)$"
+    r"|^users\.noreply\.|"
     r"\.(?:png|jpe?g|gif|svg|js|py|css|html?|json|shape|T|dot)$",
     re.IGNORECASE,
 )
-_SERVICE_NAMES = frozenset("git hg svn ssh root user username noreply no-reply test foo bar name me you someone".split())
+_SERVICE_NAMES = frozenset(
+    [
+        "git", "hg", "svn", "ssh", "root", "user", "username", "noreply", "no-reply", "test", "foo", "bar", "name",
+        "me", "you", "someone",
+    ]
+)  # fmt: skip
+# What documentation writes where a password would stand.
+_PASSWORD_WORD = re.compile(
+    r"(?i)(?:my)?_?(?:pass(?:word|wd)?|pwd|secret|token|x{3,}|user(?:name)?|foo|bar|test|\*+|REDACTED_\w+)"
+)
 _NOT_SECRET = re.compile(
-    r"(?i)example|placeholder|changeme|change_me|your|dummy|fake|sample|redacted|\bxxx|xxxx|\*\*\*|\.\.\.|<|\{|\$|%s|%\(|"
-    r"^[a-z]+$|^[A-Z_]+$|^[a-z]+(?:[._:/-][a-z0-9]+)+$|^https?:|^[/.~]|password|secret|token|test|[(),;\\]|^0x[0-9a-f]+$"
+    r"(?i)example|placeholder|changeme|change_me|your|dummy|fake|sample|redacted|\bxxx|xxxx|\*\*\*|\.\.\.|<|\{|\$|%s"
+    r"|%\(|"
+    r"^[a-z]+$|^[A-Z_]+$|^[a-z]+(?:[._:/-][a-z0-9]+)+$|^https?:|^[/.~]|password|secret|token|test|[(),;\\]"
+    r"|^0x[0-9a-f]+$"
 )
 
 
@@ -101,7 +124,7 @@ class Finding:
 
 
 def find(text: str, kinds: Sequence[str] = KINDS) -> list[Finding]:
-    """Secrets and personal data in `text`, in order, none over another. Raises UserError for an unknown kind of KINDS."""
+    """Secrets and personal data in `text`, in order, none over another. Raises UserError for what is none of KINDS."""
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise UserError(f"{unknown[0]!r} is nothing that can be redacted: choose among {', '.join(KINDS)}")
     found: list[Finding] = []
@@ -133,7 +156,9 @@ def _secrets(text: str) -> list[Finding]:
     for kind, words, pattern in _formats():
         if any(word in text for word in words):
             for match in pattern.finditer(text):
-                found.append(_finding(match, kind, "value" if pattern.groupindex and match["value"] else 0))
+                group = "value" if pattern.groupindex and match["value"] else 0
+                if not (kind == "URL_PASSWORD" and _PASSWORD_WORD.fullmatch(match[group])):
+                    found.append(_finding(match, kind, group))
     found += [
         _finding(match, "SECRET", "value")
         for match in _QUOTED.finditer(text)
@@ -157,7 +182,8 @@ def _secrets(text: str) -> list[Finding]:
         if word in lowered:
             for secret in set(map(str, plugin.analyze_string(text))):
                 at = text.find(secret)
-                found.append(Finding(at, at + len(secret), kind, f"REDACTED_{kind}"))
+                if secret and at >= 0:
+                    found.append(Finding(at, at + len(secret), kind, f"REDACTED_{kind}"))
     return found
 
 
@@ -210,7 +236,9 @@ def _is_random(value: str) -> bool:
     if _NOT_SECRET.search(value) or value.startswith("REDACTED_"):
         return False
     digits, letters = sum(map(str.isdigit, value)), sum(map(str.isalpha, value))
-    return digits >= 2 and letters >= 4 and _entropy(value) >= 3.2
+    alike = [any(map(test, value)) for test in (str.isdigit, str.islower, str.isupper)]
+    mixed = digits >= 2 or sum([*alike, not value.isalnum()]) >= 3
+    return mixed and letters >= 4 and _entropy(value) >= 3.2
 
 
 def _entropy(value: str) -> float:
@@ -231,7 +259,13 @@ def _is_public(address: str, text: str, match: re.Match[str]) -> bool:
         return False
     # Section numbers and versions look alike: 1.2.3.4, "version 4.3.0.1", "5.2.1.1 of RFC 2822".
     octets = [int(part) for part in address.split(".")]
-    return sum(octet > 9 for octet in octets) > 1 and max(octets) > 30 and not re.search(r"(?i)(?:version|ver|v|rfc|section|§)\W{0,3}$", text[max(0, match.start() - 12) : match.start()])
+    return (
+        sum(octet > 9 for octet in octets) > 1
+        and max(octets) > 30
+        and not re.search(
+            r"(?i)(?:version|ver|v|rfc|section|§)\W{0,3}$", text[max(0, match.start() - 12) : match.start()]
+        )
+    )
 
 
 def _is_public_v6(address: str) -> bool:

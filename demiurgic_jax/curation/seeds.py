@@ -60,7 +60,7 @@ def cut_seeds(
             raise UserError(f"unknown kind of seed {kind!r}: choose among {', '.join(get_args(Kind))}")
     seen: set[str] = set()
     for file in files:
-        for seed in _pieces(file):
+        for seed in _pieces(file, kinds):
             if seed.kind in kinds and min_lines <= seed.code.count("\n") <= max_lines and seed.id not in seen:
                 seen.add(seed.id)
                 yield seed
@@ -140,11 +140,11 @@ def _piece_kind(kind: Kind) -> PieceKind | None:
     return None if kind == "file" else kind
 
 
-def _pieces(file: SourceFile) -> Iterator[Seed]:
+def _pieces(file: SourceFile, kinds: Sequence[Kind]) -> Iterator[Seed]:
     whole = parses(file.text, file.language)
-    if whole:
+    if whole and "file" in kinds:
         yield _seed(file, "file", file.path, file.text, None, "", 1)
-    elif file.language == "python":
+    if set(kinds) == {"file"} or (not whole and file.language == "python"):
         return
     needed = imports(file.text, file.language)
     for found in definitions(file.text, file.language):

@@ -36,9 +36,9 @@ class CodeSource:
     """Where code is read from: one of `folder`, `git`, `rows` and `tfds`.
 
     `git` is a clone or an address, read at `commit` (for an address it must be given, for then the same code is read
-    for ever). `rows` are JSON lines or Parquet files, a pattern or a folder of them, in the layout of The Stack; `tfds` is
-    a dataset as TensorFlow Datasets names it, with its `split`. `columns` names their fields where they are called
-    otherwise: {"text": …, "path": …, "repository": …, "licence": …}.
+    for ever). `rows` are JSON lines or Parquet files, a pattern or a folder of them, in the layout of The Stack;
+    `tfds` is a dataset as TensorFlow Datasets names it, with its `split`. `columns` names their fields where they are
+    called otherwise: {"text": …, "path": …, "repository": …, "licence": …}.
 
     `licence` is that of the code, for files that name none at their head; empty: what the source itself says of it
     (licence files, package files, a column).
@@ -93,8 +93,8 @@ def read_source(
 ) -> Iterator[SourceFile]:
     """Files of `source` in `languages`, sorted by path (rows: as they lie), those that `policy` refuses left out.
 
-    Hidden, test, vendored, generated, minified, linked, binary and other unusable files are left out too. `counts`, where
-    given, is filled with "read" and with the number of files (of folders: "folders: …") left out for each reason.
+    Hidden, test, vendored, generated, minified, linked, binary and other unusable files are left out too. `counts`,
+    where given, is filled with "read" and with the number of files (of folders: "folders: …") left out for each reason.
     Repositories at an address are cloned into the folder `clones`. Raises UserError where there is no such source.
     """
     counts = Counter() if counts is None else counts
@@ -156,7 +156,9 @@ def _read_git(
         objects = repository.files(counts)
         files = {path: size for path, (size, _) in objects.items()}
         name = f"{source.git}@{repository.commit}"
-        yield from _read_tree(files, lambda path: read(objects[path][1]), name, source.licence, None, languages, max_bytes, counts)
+        yield from _read_tree(
+            files, lambda path: read(objects[path][1]), name, source.licence, None, languages, max_bytes, counts
+        )
 
 
 def _read_tree(
@@ -253,15 +255,15 @@ def _licence_above(folder: Path) -> str | None:
     resolved = folder.resolve()
     if (resolved / ".git").exists():
         return None
-    for parent in resolved.parents:
-        if (parent / ".git").exists():
-            inside = [above for above in resolved.parents if above == parent or parent in above.parents]
-            files = {
-                str(path.relative_to(parent)): path
-                for above in inside
-                for path in above.iterdir()
-                if path.is_file() and says_licence(path.name)
-            }
-            here = (resolved / "file").relative_to(parent).as_posix()
-            return LicenceFolders(files, lambda name: files[name].read_bytes()).licence(here)
-    return None
+    root = next((parent for parent in resolved.parents if (parent / ".git").exists()), None)
+    if root is None:
+        return None
+    inside = [above for above in resolved.parents if above == root or root in above.parents]
+    files = [
+        path.relative_to(root).as_posix()
+        for above in inside
+        for path in above.iterdir()
+        if path.is_file() and says_licence(path.name)
+    ]
+    here = (resolved / "file").relative_to(root).as_posix()
+    return LicenceFolders(files, lambda name: (root / name).read_bytes()).licence(here)

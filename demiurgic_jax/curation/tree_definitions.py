@@ -1,7 +1,7 @@
 """Definitions in the languages that tree-sitter reads for us (all but Python)."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import tree_sitter
@@ -130,8 +130,8 @@ def _name(node: tree_sitter.Node, language: Language) -> str:
     name = _text(node.child_by_field_name("name") or node.child_by_field_name("left"))
     receiver = node.child_by_field_name("receiver")
     if language.name == "go" and receiver is not None:
-        of = re.search(r"(\w+)\s*(?:\[[^\]]*\])?\s*\)$", _text(receiver))
-        return f"{of[1]}.{name}" if of else name
+        typed = re.search(r"(\w+)\s*(?:\[[^\]]*\])?\s*\)$", _text(receiver))
+        return f"{typed[1]}.{name}" if typed else name
     return name
 
 
@@ -155,7 +155,7 @@ def _body(node: tree_sitter.Node) -> tree_sitter.Node | None:
 
 def _cut(found: _Found, source: bytes, read: bytes, language: Language) -> Definition | None:
     """None where the lines do not stand alone."""
-    first, comments = found.outer, []
+    first, comments = found.outer, list[str]()
     while (before := first.prev_sibling) is not None and _belongs(before, first, language):
         if is_comment(before):
             comments.insert(0, _text(before))
@@ -224,7 +224,9 @@ def _kept_rows(node: tree_sitter.Node, language: Language) -> frozenset[int]:
     return frozenset(rows)
 
 
-def _without_indent(source: bytes, start: int, indent: int, end: int, kept: frozenset[int]):  # type: ignore[no-untyped-def]
+def _without_indent(
+    source: bytes, start: int, indent: int, end: int, kept: frozenset[int]
+) -> tuple[str, Callable[[int], int]]:
     """The code from `start` to `end`, at most `indent` blanks less on each line, and what turns a byte offset of
     `source` into a character offset of that code."""
     row = source.count(b"\n", 0, start)

@@ -21,13 +21,20 @@ _UNKNOWN = {
         (
             re.compile(
                 rb"(?:(?<=\))|(?<=\bconst)|(?<=\boverride)|(?<=\bnoexcept))\s+"
-                + _CAPITALS + rb"(?:" + _ARGUMENTS + rb")?(?=\s*(?:[{;=,)]|:(?!:)))"
+                + _CAPITALS
+                + rb"(?:"
+                + _ARGUMENTS
+                + rb")?(?=\s*(?:[{;=,)]|:(?!:)))"
             ),
             b" ",
         ),
         (re.compile(rb"^[ \t]*__glibcxx_\w+" + _ARGUMENTS + rb";?[ \t]*$", re.MULTILINE), b" "),
         (re.compile(rb"\b__(?:device|host|global|forceinline|extension|inline)(?:__)?\b"), b" "),
         (re.compile(rb"\b__(?=(?:try|catch)\b)"), b" "),
+        (re.compile(rb"\b__(?:complex|real|imag)__\b"), b" "),
+        (re.compile(rb"(?<=\bif)\s+" + _CAPITALS + rb"(?=\s*\()"), b" "),
+        (re.compile(_CAPITALS + rb"\s*" + _ARGUMENTS + rb"(?=\s*\})"), b" "),
+        (re.compile(rb"\[\[[^\[\]]*\]\](?=\s*friend\b)"), b" "),
         (re.compile(rb",\s*" + _CAPITALS + _ARGUMENTS + rb"(?=\s*[,>])"), b" "),
         (re.compile(rb"(?<==)\s*\{\}(?=\s*[,)])"), b"0"),
         (re.compile(rb"\*\s*=\s*nullptr(?=\s*[,>])"), b" "),
@@ -35,7 +42,8 @@ _UNKNOWN = {
         # Before a qualified name nothing is lost without it, and the grammar has it in types alone.
         (re.compile(rb"\btypename(?=\s+(?:::)?\w+(?:\s*<[^;{}()]*?>)?\s*::)"), b" "),
         # A call of an operator by its name is one of any function.
-        (re.compile(rb"(?:(?<=\.)|(?<=->))operator ?(?:->|\+\+|--|\[\]|[=!<>+*/-]=?)(?= ?\()"), b"f"),
+        (re.compile(rb"(?:(?<=\.)|(?<=->))operator ?(?:->|\+\+|--|\[\]|\(\)|[=!<>+*/-]=?)(?= ?\()"), b"f"),
+        (re.compile(rb"(?<=[;{(])\s*operator(?:\+\+|--)(?=\(\))"), b"f"),
     ),
     # Variance of type parameters, newer than the grammar.
     "typescript": ((re.compile(rb"(?<=[<,])\s*(?:in\s+out|in|out)(?=\s+[A-Z])"), b" "),),

@@ -35,7 +35,7 @@ sudo mkdir -p /shared && { mountpoint -q /shared || sudo mount -t nfs -o hard $N
 cd demiurgic
 python3 -m pip install --quiet --user uv
 [ -x .venv/bin/python ] || ~/.local/bin/uv venv --quiet --python=3.12 .venv
-~/.local/bin/uv pip install --quiet --python=.venv/bin/python --editable '.[serve,gguf,tpu]'"
+~/.local/bin/uv pip install --quiet --python=.venv/bin/python --editable '.[serve,gguf,corpus,tpu]'"
 
 while true; do
   if [[ $(state) == NONE ]]; then

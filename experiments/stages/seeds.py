@@ -127,7 +127,8 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
     kept = list(redacted(seeds, tuple(config.redact), dropped, placeholders))
     if not kept:
         raise UserError(
-            f"no seed is left of {len(files)} files ({_listed(dropped) or 'no piece has the wanted length'}): give more "
+            f"no seed is left of {len(files)} files ({_listed(dropped) or 'no piece has the wanted length'}): give"
+            f" more "
             "code, or change config.seeds.min_lines and max_lines"
         )
     path = run.file("seeds", "seeds.jsonl")

@@ -22,7 +22,9 @@ from experiments.workdir import canonical_hash, shard_ledgers
 def planned_requests(run: Run) -> tuple[list[TeacherRequest], list[Seed]]:
     """What the teacher is asked, a pure function of the seeds and the config; and those seeds."""
     config = run.config.teach
-    seeds = [seed for seed in read_seeds(run.file("seeds", "seeds.jsonl")) if seed.kind != "file"]
+    every = read_seeds(run.file("seeds", "seeds.jsonl"))
+    # The tasks know no other language yet.
+    seeds = [seed for seed in every if seed.kind != "file" and seed.language == "python"]
     requests = plan_requests(
         seeds,
         tasks=config.tasks.to_dict(),

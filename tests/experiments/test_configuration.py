@@ -19,14 +19,14 @@ def test_override_sets_a_nested_field_with_its_type():
     overrides = [
         ("train.optimizer.learning_rate", "1"),
         ("train.scan_layers", "false"),
-        ("seeds.folder", "src"),
+        ("seeds.sources", "src"),
         ("train.steps", "7"),
     ]
     config = load_config("quickstart", overrides)
     assert config.train.optimizer.learning_rate == 1.0
     assert isinstance(config.train.optimizer.learning_rate, float)
     assert config.train.scan_layers is False
-    assert (config.seeds.folder, config.train.steps) == ("src", 7)
+    assert (config.seeds.sources, config.train.steps) == (("src",), 7)
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ def test_unknown_config_lists_the_known_and_suggests_the_nearest():
 
 def test_arguments_take_overrides_with_and_without_an_equals_sign():
     arguments, overrides = parse_arguments(
-        ["--config=quickstart", "--config.train.steps=3", "--config.seeds.folder", "src", "--stages=seeds"]
+        ["--config=quickstart", "--config.train.steps=3", "--config.seeds.sources", "src", "--stages=seeds"]
     )
     assert arguments.stages == "seeds"
-    assert overrides == [("train.steps", "3"), ("seeds.folder", "src")]
+    assert overrides == [("train.steps", "3"), ("seeds.sources", "src")]
 
 
 @pytest.mark.parametrize(

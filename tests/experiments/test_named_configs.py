@@ -77,4 +77,4 @@ def test_what_the_command_line_says_goes_over_what_the_hardware_decides():
 
 def test_a_laptop_is_told_that_code_is_missing(tmp_path, capsys):
     assert main(["--config=7b_distill", "--stages=seeds", f"--workdir={tmp_path}/run"]) == 2
-    assert "config.seeds.licence is empty" in capsys.readouterr().err
+    assert "source folder code does not exist" in capsys.readouterr().err
