@@ -10,6 +10,7 @@ from demiurgic_jax.curation.code import definitions
 from demiurgic_jax.curation.definition import Definition
 from demiurgic_jax.curation.languages import is_comment, language_named, syntax_tree_of
 from demiurgic_jax.curation.python_code import syntax_tree
+from demiurgic_jax.distillation.tasks.answers import same_name
 from demiurgic_jax.distillation.tasks.behaviour import last_name
 
 # What decides between ways, by the text of its token.
@@ -40,9 +41,9 @@ def function_named(code: str, name: str, language: str = "python") -> Function |
     return _last(code, language, lambda found: found == last_name(name))
 
 
-def only_function(code: str, language: str) -> Function | None:
-    """The last function of `code`, whatever its name."""
-    return _last(code, language, lambda _: True)
+def function_like(code: str, language: str, name: str) -> Function | None:
+    """The function of `code` that is called `name` in the manner of some language: `word_count`, `WordCount`."""
+    return _last(code, language, lambda found: same_name(found, name))
 
 
 def _last(code: str, language: str, wanted: Callable[[str], bool]) -> Function | None:
