@@ -18,7 +18,8 @@ _MACRO = re.compile(r"(?:^|\n)[ \t]*(?:#|%:)[ \t]*define[ \t]+(\w+)")
 _MAIN = re.compile(r"\bint\s+main\s*\(")
 _BRACES = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|//.*|/\*[\s\S]*?\*/|[{}]')
 # By these the tests decide, so the candidate may not say what they mean.
-_DECIDING = re.compile(r"\boperator\s*(==|!=|<=>|!|&&|\|\||,|-(?!>))")
+_DECIDING = re.compile(r"\boperator\s*(==|!=|<=>|!|&&|\|\||-(?!>))")
+_COMMENT = re.compile(r"//.*|/\*[\s\S]*?\*/")
 _HARNESS = Path(__file__).with_name("harness")
 
 
@@ -35,9 +36,9 @@ def cpp_tests(candidate: str, tests: str, tools: Toolchain) -> Build:
     The candidate's macros end with it. Candidate and tests are one file, since the tests declare nothing.
     """
     folder = precompiled(tools)
-    found = _DECIDING.search(candidate)
+    found = _DECIDING.search(_COMMENT.sub("", candidate))
     refused = f"the candidate defines operator{found[1]}, by which the tests decide" if found else ""
-    macros = _MACRO.findall(candidate.replace("\\\n", ""))
+    macros = _MACRO.findall(_COMMENT.sub("", candidate).replace("\\\n", ""))
     includes = _INCLUDE.findall(tests)
     body = _main_renamed(_INCLUDE.sub("", tests))
     if body is None:

@@ -21,6 +21,7 @@ _OTHER_CRATES = re.compile(r"^[ \t]*(?:extern crate|use)[ \t]+(?:rand|regex|md5)
 _MODULE = re.compile(r"(?:#\[cfg\(test\)\]\s*)?\bmod[ \t]+(\w+)\s*\{")
 _TEST = re.compile(r"#\[test\]((?:\s*#\[[^\]]*\])*)\s*(?:pub\s+)?fn\s+(\w+)\s*\(\s*\)")
 _COMPARING = re.compile(r"\bimpl\b[^{;]*\b(PartialEq|PartialOrd|Ord|Not|Sub|Deref)\b[^{;]*\bfor\b")
+_COMMENT = re.compile(r"//.*|/\*[\s\S]*?\*/")
 # Named one by one these come before the candidate's macros of the same names, which `use super::*` brings.
 _MACROS = (
     "#[allow(unused_imports)] use ::std::{assert, assert_eq, assert_ne, debug_assert, matches, panic, vec, format};"
@@ -36,7 +37,7 @@ def rust_tests(candidate: str, tests: str, tools: Toolchain) -> Build:
     folder = _harness(tools)
     names = [(name, "should_panic" in attributes) for attributes, name in _TEST.findall(tests)]
     module = _MODULE.search(tests)
-    compared = _COMPARING.search(candidate)
+    compared = _COMPARING.search(_COMMENT.sub("", candidate))
     refused = f"the candidate implements {compared[1]}, by which the tests decide" if compared else ""
     if not names or module is None:
         refused = refused or "the tests are no module with functions marked #[test]"

@@ -30,7 +30,7 @@ class Workers:
         self._asked: dict[Hashable, float] = {}
         self._waiting: dict[Hashable, int] = {}
         self._error: BaseException | None = None
-        self._closed = False
+        self.closed = False
         self._thread = threading.Thread(target=self._refill, name="sandbox-workers", daemon=True)
         self._thread.start()
 
@@ -59,7 +59,7 @@ class Workers:
 
     def close(self) -> None:
         with self._change:
-            self._closed = True
+            self.closed = True
             crews = [crew for ready in self._ready.values() for crew in ready]
             self._ready.clear()
             self._change.notify_all()
@@ -69,10 +69,10 @@ class Workers:
     def _refill(self) -> None:
         while True:
             with self._change:
-                while not self._closed and (kind := self._wanted()) is None:
+                while not self.closed and (kind := self._wanted()) is None:
                     self._change.wait(_FORGET_SECONDS)
                     self._forget()
-                if self._closed:
+                if self.closed:
                     return
                 start = self._start[kind]
             try:
@@ -84,7 +84,7 @@ class Workers:
                     self._change.notify_all()
                 continue
             with self._change:
-                if not self._closed:
+                if not self.closed:
                     self._ready.setdefault(kind, deque()).append(crew)
                     self._change.notify_all()
                     continue
@@ -114,10 +114,10 @@ _making = threading.Lock()
 
 
 def workers() -> Workers:
-    """Those of this process; a forked child has its own."""
+    """Those of this process; a forked child has its own, and those that were closed are made anew."""
     global _workers
     with _making:
-        if _workers is None or _workers[0] != os.getpid():
+        if _workers is None or _workers[0] != os.getpid() or _workers[1].closed:
             made = Workers()
             atexit.register(made.close)
             _workers = (os.getpid(), made)

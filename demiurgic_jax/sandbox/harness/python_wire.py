@@ -166,7 +166,7 @@ def read_job(descriptor):
 
 def prepare_modules():
     """What most programs import, loaded before there is one, and the names that `site` would have given."""
-    import bisect, builtins, copy, functools, heapq, math, operator, random, re, string, typing  # noqa: E401, F401, I001
+    import bisect, builtins, copy, functools, heapq, math, operator, random, re, string, typing  # noqa: E401, I001
 
     def leave(code=None):
         raise SystemExit(code)
