@@ -93,6 +93,7 @@ class HttpTeacher:
             }
         )
         self._transport: httpx.AsyncBaseTransport | None = None
+        self._negotiating = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -127,8 +128,8 @@ class HttpTeacher:
     ) -> httpx.Response:
         """The whole response to one HTTP request. Raises BusyError where no connection came about, AnswerLostError
         where the response broke off."""
-        if self._transport is None:
-            self._transport = await self._negotiated()
+        async with self._negotiating:
+            self._transport = self._transport or await self._negotiated()
         sent = httpx.Headers(self._headers)
         sent.update(headers or {})
         if content or method == "POST":
