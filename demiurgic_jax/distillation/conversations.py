@@ -14,33 +14,39 @@ from demiurgic_jax.errors import UserError
 
 @dataclass(frozen=True)
 class Conversation:
-    """The turns so far, their answers as they were paid for, and what is to be asked next, if anything."""
+    """What was asked so far, the answers as they were paid for, and whether the last request has none yet."""
 
-    first: TeacherRequest
+    requests: tuple[TeacherRequest, ...]
     turns: tuple[Turn, ...]
     answers: tuple[Answer, ...]
-    open: TeacherRequest | None
+
+    @property
+    def first(self) -> TeacherRequest:
+        return self.requests[0]
+
+    @property
+    def open(self) -> bool:
+        """Whether the last request has no answer yet."""
+        return len(self.requests) > len(self.turns)
 
 
 def conversation(
     first: TeacherRequest, seed: Seed, answer_to: Callable[[CompletionRequest], Answer | None]
 ) -> Conversation:
     """Follows a request as far as there are answers."""
-    task, turns, answers = task_named(first.task), [], []
-    asked: TeacherRequest | None = first
-    while asked is not None and (answer := answer_to(asked.request)) is not None:
+    task, requests, turns, answers = task_named(first.task), [first], list[Turn](), list[Answer]()
+    while (answer := answer_to((asked := requests[-1]).request)) is not None:
         turns.append(Turn(asked.request, answer.completion, asked.language))
         answers.append(answer)
         try:
             question = task.follow_up(seed, turns)
         except RecursionError:  # an answer nested too deep: judging it will say so
             question = None
-        asked = question and replace(
-            first,
-            language=question.language or first.language,
-            request=replace(first.request, messages=question.messages, prompt=question.prompt, stop=question.stop),
-        )
-    return Conversation(first, tuple(turns), tuple(answers), asked)
+        if question is None:
+            break
+        request = replace(first.request, messages=question.messages, prompt=question.prompt, stop=question.stop)
+        requests.append(replace(first, language=question.language or first.language, request=request))
+    return Conversation(tuple(requests), tuple(turns), tuple(answers))
 
 
 def conversations(

@@ -55,9 +55,9 @@ def verify_all(
     all. Raises UserError where a request's seed is not among `seeds`.
     """
     screen = screen or Screen()
-    by_id = {seed.id: seed for seed in (seeds := list(seeds))}
+    by_id = {seed.id: seed for seed in seeds}
     answered: dict[str, Conversation] = {}
-    for each in conversations(requests, seeds, ledger.answer):
+    for each in conversations(requests, by_id.values(), ledger.answer):
         if each.turns:
             answered.setdefault(ledger.key(each.first.request), each)
 
@@ -159,7 +159,7 @@ def _check(key: str, talk: Conversation, seed: Seed, check: Check, screen: Scree
 
 
 def _judged(talk: Conversation, seed: Seed, check: Check) -> Kept | Rejected:
-    if talk.open is not None:
+    if talk.open:
         return Rejected("follow-up unanswered", f"after {len(talk.turns)} answers")
     try:
         return task_named(talk.first.task).judge(seed, talk.turns, check)

@@ -39,11 +39,11 @@ def ask(url, path, requests, concurrency):
 
 def verify(path, requests, seeds, **options):
     with Ledger(path, model="test-model") as ledger:
-        return verify_all(requests, ledger, seeds, **{"sandbox": bubblewrap_available(), **options})
+        return verify_all(requests, ledger, seeds, **{"check": "examples" if bubblewrap_available() else "parse", **options})
 
 
 def test_examples_carry_their_origin_and_do_not_depend_on_arrival(seeds, tmp_path):
-    requests = plan_requests(seeds, tasks={name: 6 for name in TASKS}, seed=3, max_tokens=80, temperature=0.5)
+    requests = plan_requests(seeds, tasks={name: 6 for name in TASKS if name != "translate"}, seed=3, max_tokens=80, temperature=0.5)
     by_text = {}
     for request in requests:
         question = request.request
@@ -108,7 +108,7 @@ def test_an_answer_of_absurd_depth_is_rejected_not_raised(seeds, tmp_path):
 
     with serving(reply) as server:
         ask(server.url, tmp_path / "l.sqlite", requests, 1)
-    examples, rejections = verify(tmp_path / "l.sqlite", requests, seeds, sandbox=False)
+    examples, rejections = verify(tmp_path / "l.sqlite", requests, seeds, check="parse")
     assert len(examples) + len(rejections) == 3
     assert {rejection.task for rejection in rejections} >= {"fix", "refactor"}
     assert {rejection.reason for rejection in rejections} <= {"nested too deep", "does not parse", "another signature"}
