@@ -12,15 +12,16 @@ from typing import Any, Literal
 
 from demiurgic_jax.curation.seeds import Seed
 from demiurgic_jax.distillation.tasks.calling import calls, whole_program
-from demiurgic_jax.distillation.tasks.plain_data import GUESSES, Plain, UnfitError, same, values
+from demiurgic_jax.distillation.tasks.plain_data import Plain, UnfitError, guesses, same, values
 from demiurgic_jax.distillation.tasks.signature import Signature, signature_of
 from demiurgic_jax.sandbox.programs import run_tests
 from demiurgic_jax.sandbox.verdict import Limits
 
 Outcome = Literal["passed", "failed", "none", "not run"]
 
-# Arguments tried, of each guess where types are not known; cases kept, and fewer than these say nothing.
-_TRIED, _PROBED, _MIXED, _KEPT, _FEWEST = 32, 5, 16, 16, 3
+# Arguments tried, and of each guess at types where none are given; guesses, of how many; cases kept, and the fewest
+# that say something.
+_TRIED, _PROBED, _MIXED, _LISTED, _KEPT, _FEWEST = 32, 5, 16, 4096, 16, 3
 _LIMITS = Limits(cpu_seconds=4.0)
 _RAISED = object()
 
@@ -88,16 +89,11 @@ def _cases(key: str, language: str, imports: str, code: str, signature: Signatur
 def _profiles(signature: Signature, draw: random.Random) -> list[tuple[Plain, ...]]:
     """What may be handed to the parameters: their types, or for those without one several guesses, the same for all
     of them first."""
-    free = sum(plain.kind == "any" for plain in signature.parameters)
-    if not free:
-        return [signature.parameters]
-    mixed = [each for each in itertools.product(GUESSES, repeat=free) if len(set(each)) > 1]
-    chosen = [(guess,) * free for guess in GUESSES] + draw.sample(mixed, min(len(mixed), _MIXED))
-    profiles = []
-    for guesses in chosen:
-        rest = iter(guesses)
-        profiles.append(tuple(next(rest) if plain.kind == "any" else plain for plain in signature.parameters))
-    return profiles
+    kinds = [guesses(plain.text) if plain.kind == "any" else (plain,) for plain in signature.parameters]
+    every = list(itertools.islice(itertools.product(*kinds), _LISTED))
+    alike = [each for each in every if len(set(each)) == 1]
+    others = [each for each in every if len(set(each)) > 1]
+    return alike + draw.sample(others, min(len(others), _MIXED))
 
 
 def _drawn(profile: Sequence[Plain], count: int, draw: random.Random) -> list[list[Any]]:

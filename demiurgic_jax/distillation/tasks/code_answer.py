@@ -10,8 +10,10 @@ from demiurgic_jax.distillation.tasks.checks import Check, run_checks
 from demiurgic_jax.distillation.tasks.functions import Function, function_named
 from demiurgic_jax.distillation.tasks.task import Kept, Rejected
 
-# Looks at the answered function and at the outcome of its tests; returns further verdicts, or why it is rejected.
-Look = Callable[[Function, Outcome], dict[str, str] | Rejected]
+# Looks at the answered function, before anything is run, and then at the outcome of its tests too; each returns
+# further verdicts, or why the answer is rejected.
+Look = Callable[[Function], dict[str, str] | Rejected]
+Tested = Callable[[Function, Outcome], dict[str, str] | Rejected]
 
 
 def code_of(answer: Completion, language: str) -> str | Rejected:
@@ -26,19 +28,24 @@ def code_of(answer: Completion, language: str) -> str | Rejected:
     return code if is_code(code, language) else Rejected("does not parse")
 
 
-def judge_code(seed: Seed, answer: Completion, look: Look, check: Check, *, turn: int = 0) -> Kept | Rejected:
-    """Keeps an answer that holds a function of the seed's name which parses, does not fail the seed's tests, and
-    passes `look`."""
+def judge_code(
+    seed: Seed, answer: Completion, look: Look, check: Check, *, tested: Tested = lambda *_: {}, turn: int = 0
+) -> Kept | Rejected:
+    """Keeps an answer that holds a function of the seed's name which parses, passes `look`, does not fail the seed's
+    tests, and passes `tested`."""
     code = code_of(answer, seed.language)
     if isinstance(code, Rejected):
         return code
     function = function_named(code, seed.name, seed.language)
     if function is None:
         return Rejected("another function", f"expected {seed.name}")
+    seen = look(function)
+    if isinstance(seen, Rejected):
+        return seen
     tests = run_checks(seed, code, check)
     if tests == "failed":
         return Rejected("tests failed")
-    seen = look(function, tests)
-    if isinstance(seen, Rejected):
-        return seen
-    return Kept(answer.text.strip() + "\n", {"syntax": "parses", "tests": tests, **seen}, turn)
+    proven = tested(function, tests)
+    if isinstance(proven, Rejected):
+        return proven
+    return Kept(answer.text.strip() + "\n", {"syntax": "parses", "tests": tests, **seen, **proven}, turn)

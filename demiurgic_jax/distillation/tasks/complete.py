@@ -1,5 +1,6 @@
 """Complete: the beginning of a function goes to the teacher, or what stands around a gap in it."""
 
+import ast
 import random
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ import tree_sitter
 from demiurgic_jax.curation.code import definitions, parses
 from demiurgic_jax.curation.definition import Definition, PieceKind
 from demiurgic_jax.curation.languages import is_comment, language_named, syntax_tree_of
+from demiurgic_jax.curation.python_code import syntax_tree
 from demiurgic_jax.curation.seeds import Seed
 from demiurgic_jax.distillation.tasks.answers import code_in, fenced, useless
 from demiurgic_jax.distillation.tasks.checks import Check, run_checks
@@ -141,21 +143,38 @@ def _gap_question(seed: Seed, found: Definition, draw: random.Random) -> Questio
 
 def _statements(seed: Seed, found: Definition) -> list[tuple[int, int]]:
     """Spans (characters) of whole statements in the body: syntax nodes that fill their lines, but not all of it."""
-    before = "" if seed.kind != "method" else language_named(seed.language).method_frame[0]
-    after = "" if seed.kind != "method" else language_named(seed.language).method_frame[1]
-    source = (before + seed.code + after).encode("utf-8", "surrogatepass")
     spans = set()
-    stack: list[tree_sitter.Node] = [syntax_tree_of(source, language_named(seed.language)).root_node]
-    while stack:
-        node = stack.pop()
-        stack.extend(node.named_children)
-        start = len(source[: node.start_byte].decode("utf-8", "surrogatepass")) - len(before)
-        end = len(source[: node.end_byte].decode("utf-8", "surrogatepass")) - len(before)
-        if start < found.body_start or end > found.body_end or is_comment(node) or node.type.endswith("block"):
+    for start, end in _python_nodes(seed.code) if seed.language == "python" else _tree_nodes(seed):
+        if start < found.body_start or end > found.body_end:
             continue
         line = seed.code.rfind("\n", 0, start) + 1
         rest = seed.code[end : (seed.code + "\n").find("\n", end)]
         fills = not seed.code[line:start].strip() and not rest.strip(" ;")
-        if fills and end - start > 8 and (end - start) < 0.8 * (found.body_end - found.body_start):
+        if fills and 8 < end - start < 0.8 * (found.body_end - found.body_start):
             spans.add((start, end + len(rest.rstrip())))
     return sorted(spans)
+
+
+def _python_nodes(code: str) -> Iterator[tuple[int, int]]:
+    lines = code.splitlines(keepends=True)
+
+    def offset(line: int, column: int) -> int:
+        return sum(map(len, lines[: line - 1])) + len(lines[line - 1].encode()[:column].decode())
+
+    for node in ast.walk(syntax_tree(code)):
+        if isinstance(node, ast.stmt) and node.end_lineno and node.end_col_offset:
+            yield offset(node.lineno, node.col_offset), offset(node.end_lineno, node.end_col_offset)
+
+
+def _tree_nodes(seed: Seed) -> Iterator[tuple[int, int]]:
+    known = language_named(seed.language)
+    before, after = known.method_frame if seed.kind == "method" else ("", "")
+    source = (before + seed.code + after).encode("utf-8", "surrogatepass")
+    stack: list[tree_sitter.Node] = [syntax_tree_of(source, known).root_node]
+    while stack:
+        node = stack.pop()
+        stack.extend(node.named_children)
+        if not is_comment(node) and not node.type.endswith("block"):
+            ends = (len(source[:at].decode("utf-8", "surrogatepass")) for at in (node.start_byte, node.end_byte))
+            start, end = (each - len(before) for each in ends)
+            yield start, end

@@ -67,9 +67,10 @@ class Fix(Task):
         bug = function_named(broken, seed.name, seed.language)
         assert original is not None and bug is not None, "Fix asks about single functions only"
 
-        def look(function: Function, tests: Outcome) -> dict[str, str] | Rejected:
-            if function.shape == bug.shape:
-                return Rejected("unchanged")
+        def look(function: Function) -> dict[str, str] | Rejected:
+            return Rejected("unchanged") if function.shape == bug.shape else {}
+
+        def tested(function: Function, tests: Outcome) -> dict[str, str] | Rejected:
             # Where the tests pass, they must also have something to say of the bug.
             if check == "behaviour" and tests == "passed" and run_checks(seed, broken, check) != "failed":
                 return Rejected("bug not shown", "the tests pass with the bug too")
@@ -79,7 +80,7 @@ class Fix(Task):
                 return {"fix": "passes the tests"}
             return Rejected("not proven", "differs from the original")
 
-        return judge_code(seed, last.answer, look, check, turn=len(turns) - 1)
+        return judge_code(seed, last.answer, look, check, tested=tested, turn=len(turns) - 1)
 
 
 def _repair(seed: Seed, report: str, broken: str) -> Question:

@@ -70,7 +70,7 @@ class Generate(Task):
         if turns[0].styled:
             return _judge_exercise(seed, turns, check)
 
-        def look(function: Function, tests: str) -> dict[str, str] | Rejected:
+        def look(function: Function) -> dict[str, str] | Rejected:
             return Rejected("stub") if function.stub else {}
 
         # The original may do more than its first sentence says: only the examples of its documentation bind.

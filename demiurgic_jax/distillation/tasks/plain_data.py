@@ -71,10 +71,22 @@ class Plain:
     item: "Plain | None" = None
 
 
-# What a parameter without a type may take.
+# What a parameter without a type may take, and what its name says of it.
 GUESSES = (
     Plain("int"), Plain("str"), Plain("list", "", Plain("int")), Plain("list", "", Plain("str")), Plain("float"),
 )  # fmt: skip
+_HINTS = (
+    (re.compile(r"(?i)(^|_)(n|i|j|k|x|y|z|num|number|count|idx|index|size|length|len|limit|min|max|low|high|lo|hi"
+                r"|start|stop|end|step|width|height|depth|total|year|month|day|radix|base|digits?)$"), GUESSES[::4]),
+    (re.compile(r"(?i)(^|_)(s|str|string|text|word|line|name|path|key|prefix|suffix|ch|char|sep|delimiter|msg|message"
+                r"|title|pattern|html|url|input|source|code)$"), GUESSES[1:2]),
+    (re.compile(r"(?i)(list|arr|array|seq|stack|queue|data|[a-z]{2}s)$"), GUESSES[2:4]),
+)  # fmt: skip
+
+
+def guesses(name: str) -> tuple[Plain, ...]:
+    """What a parameter of this name may take where its type is not given."""
+    return next((kinds for pattern, kinds in _HINTS if pattern.search(name)), GUESSES)
 
 
 def plain_type(text: str, language: str) -> Plain | None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from demiurgic_jax.curation.seeds import Seed
 from demiurgic_jax.distillation.tasks.answers import fenced
-from demiurgic_jax.distillation.tasks.behaviour import Outcome
 from demiurgic_jax.distillation.tasks.checks import Check
 from demiurgic_jax.distillation.tasks.code_answer import judge_code
 from demiurgic_jax.distillation.tasks.functions import Function, function_named
@@ -35,7 +34,7 @@ class Refactor(Task):
         original = function_named(seed.code, seed.name, seed.language)
         assert original is not None, "Refactor.build asks about functions only"
 
-        def look(function: Function, tests: Outcome) -> dict[str, str] | Rejected:
+        def look(function: Function) -> dict[str, str] | Rejected:
             if function.shape == original.shape:
                 return Rejected("unchanged")
             if function.head != original.head:

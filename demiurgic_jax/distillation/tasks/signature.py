@@ -22,15 +22,21 @@ class Signature:
 def signature_of(code: str, name: str, language: str) -> Signature | None:
     """The signature of the function `name` in `code`; None where it is not there, takes nothing, or takes more than
     plain data: objects, references that it writes to, itself a method of an object, any number of arguments."""
-    types = _python_types(code, name) if language == "python" else _tree_types(code, name, language)
-    if not types or len(types) > 6:
+    named = _python_parameters(code, name) if language == "python" else _tree_parameters(code, name, language)
+    if not named or len(named) > 6:
         return None
-    plain = [plain_type(text, language) for text in types]
-    return None if None in plain else Signature(name, tuple(each for each in plain if each is not None))
+    plain = []
+    for parameter, text in named:
+        found = plain_type(text, language)
+        if found is None:
+            return None
+        # Where no type is given, the name is what there is to guess from.
+        plain.append(Plain("any", parameter) if found.kind == "any" else found)
+    return Signature(name, tuple(plain))
 
 
-def _python_types(code: str, name: str) -> list[str] | None:
-    """Of the parameters that have no default."""
+def _python_parameters(code: str, name: str) -> list[tuple[str, str]] | None:
+    """Names and types of the parameters that have no default."""
     try:
         found = [node for node in syntax_tree(code).body if isinstance(node, ast.FunctionDef) and node.name == name]
     except SyntaxError:
@@ -42,14 +48,14 @@ def _python_types(code: str, name: str) -> list[str] | None:
     required = required[: len(required) - len(arguments.defaults)]
     if any(default is None for default in arguments.kw_defaults):
         return None
-    return [ast.unparse(each.annotation).strip("'\"") if each.annotation else "" for each in required]
+    return [(each.arg, ast.unparse(each.annotation).strip("'\"") if each.annotation else "") for each in required]
 
 
-def _tree_types(code: str, name: str, language: str) -> list[str] | None:
+def _tree_parameters(code: str, name: str, language: str) -> list[tuple[str, str]] | None:
     root = syntax_tree_of(code.encode("utf-8", "surrogatepass"), language_named(language)).root_node
     for node in _nodes(root):
         if node.type in _FUNCTIONS and _name(node) == name:
-            return _types(node)
+            return _parameters(node)
     return None
 
 
@@ -83,7 +89,7 @@ def _name(node: tree_sitter.Node) -> str:
     return "" if found is None else _text(found)
 
 
-def _types(node: tree_sitter.Node) -> list[str] | None:
+def _parameters(node: tree_sitter.Node) -> list[tuple[str, str]] | None:
     function = node.child_by_field_name("value") if node.type == "variable_declarator" else node
     if function is None or any(child.type in ("async", "*") for child in function.children):
         return None
@@ -95,15 +101,15 @@ def _types(node: tree_sitter.Node) -> list[str] | None:
         parameters = declarator and declarator.child_by_field_name("parameters")
     if parameters is None:
         return None
-    types: list[str] = []
+    found: list[tuple[str, str]] = []
     for each in parameters.named_children:
         if each.type in _OPTIONAL or each.type == "comment":
             continue
         if each.type not in _PARAMETERS:
             return None
-        names = each.children_by_field_name("name")
-        types += [_type(each)] * max(1, len(names))
-    return types
+        names = each.children_by_field_name("name") or [each.child_by_field_name("pattern") or each]
+        found += [(_text(name), _type(each)) for name in names]
+    return found
 
 
 def _type(parameter: tree_sitter.Node) -> str:
