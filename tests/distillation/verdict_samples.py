@@ -73,7 +73,7 @@ SAMPLES = {
         "\t\t\tif best < current {\n\t\t\t\tbest = current\n\t\t\t}\n\t\t} else {\n\t\t\tcurrent = 0\n\t\t}\n\t}\n"
         "\treturn best\n",
         simpler="\tbest, run := 0, 0\n\tfor _, value := range values {\n\t\trun++\n\t\tif value <= limit {\n\t\t\trun = 0\n"
-        "\t\t}\n\t\tbest = max(best, run)\n\t}\n\treturn best\n",
+        "\t\t}\n\t\tif best < run {\n\t\t\tbest = run\n\t\t}\n\t}\n\treturn best\n",
         cheat="\tpanic(limit)\n",
         stub='\tpanic("not implemented")\n',
         before="package runs\n\n",
