@@ -14,8 +14,8 @@ class Example:
     """A verified answer. `id` is the key in the ledger of its request, or of the first where others followed.
 
     Either `messages` (a chat, answered by `completion`) or `prompt` (raw text, continued by `completion`) is set; both,
-    and `suffix`, where the chat was about what stands between prompt and suffix. `verdicts` maps a check to its outcome:
-    "syntax" to "parses"; "tests" to "passed", "none" or "not run"; and so on. Tokens and `cost` (dollars) are those of
+    and `suffix`, where the chat was about what stands between prompt and suffix. `verdicts` maps a check to its
+    outcome: "syntax" to "parses"; "tests" to "passed", "none" or "not run"; and so on. Tokens and `cost` (dollars) are those of
     all requests and attempts that it took. `version` names the prompts. `path` and `licence` are those of the seed's
     file; `language` is that of the answer.
     """

@@ -51,12 +51,8 @@ def plan_requests(
                 if question is not None:
                     request = _request(question, tokens, temperature, top_p, number % 2**31, logprobs)
                     language = question.language or each.language
-                    planned.append(
-                        TeacherRequest(
-                            name, language, each.id, each.name, each.path, each.licence, request,
-                            version(name, manner.prompts),
-                        )  # fmt: skip
-                    )
+                    origin = each.id, each.name, each.path, each.licence
+                    planned.append(TeacherRequest(name, language, *origin, request, version(name, manner.prompts)))
             if len(planned) == before:
                 break
             repeat += 1

@@ -57,9 +57,9 @@ def verify_all(
     screen = screen or Screen()
     by_id = {seed.id: seed for seed in seeds}
     answered: dict[str, Conversation] = {}
-    for each in conversations(requests, by_id.values(), ledger.answer):
-        if each.turns:
-            answered.setdefault(ledger.key(each.first.request), each)
+    for talk in conversations(requests, by_id.values(), ledger.answer):
+        if talk.turns:
+            answered.setdefault(ledger.key(talk.first.request), talk)
 
     def checked(item: tuple[str, Conversation]) -> _Checked:
         started = time.monotonic()
@@ -109,8 +109,15 @@ class _Repeated:
 
 def _rejection_of(example: Example, reason: str, detail: str = "") -> Rejection:
     return Rejection(
-        example.id, example.task, example.language, reason, detail, example.completion, example.cost, example.teacher
-    )  # fmt: skip
+        id=example.id,
+        task=example.task,
+        language=example.language,
+        reason=reason,
+        detail=detail,
+        text=example.completion,
+        cost=example.cost,
+        teacher=example.teacher,
+    )
 
 
 def _check(key: str, talk: Conversation, seed: Seed, check: Check, screen: Screen) -> Example | Rejection:
@@ -119,8 +126,15 @@ def _check(key: str, talk: Conversation, seed: Seed, check: Check, screen: Scree
     last = talk.answers[-1]
     if isinstance(judged, Rejected):
         return Rejection(
-            key, talk.first.task, talk.first.language, judged.reason, judged.detail, last.completion.text, cost, last.model
-        )  # fmt: skip
+            id=key,
+            task=talk.first.task,
+            language=talk.first.language,
+            reason=judged.reason,
+            detail=judged.detail,
+            text=last.completion.text,
+            cost=cost,
+            teacher=last.model,
+        )
     turn = talk.turns[judged.turn]
     asked = turn.request
     messages = asked.messages

@@ -59,9 +59,7 @@ def encoded(
         while window := list(itertools.islice(waiting, 4 * processes * _CHUNK)):
             # A fork would copy threads of JAX's that hold locks.
             pool = pool or stack.enter_context(
-                ProcessPoolExecutor(
-                    processes, multiprocessing.get_context("spawn"), _open, (tokenizer_folder, longest)
-                )
+                ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _open, (tokenizer_folder, longest))
             )
             yield from pool.map(_encode, window, chunksize=_CHUNK)
 

@@ -55,9 +55,11 @@ def _manner(run: Run) -> Manner:
     return Manner(config.prompts, tuple(language_named(name).name for name in config.translate_to or LANGUAGES))
 
 
-def _so_far(requests: Sequence[TeacherRequest], seeds: Sequence[Seed], ledger: Ledger) -> list[TeacherRequest]:
-    """What was asked, and what is to be asked next: the first questions, then what follows from their answers."""
-    return [request for talk in conversations(requests, seeds, ledger.answer) for request in talk.requests]
+def _next_round(requests: Sequence[TeacherRequest], seeds: Sequence[Seed], ledger: Ledger) -> list[TeacherRequest]:
+    """What was asked and what is to be asked now: the first questions, then what follows from their answers. Empty
+    once nothing is left to ask."""
+    every = [request for talk in conversations(requests, seeds, ledger.answer) for request in talk.requests]
+    return every if ledger.pending([each.request for each in every]) else []
 
 
 def _check(run: Run) -> None:
@@ -80,9 +82,7 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
     stopped = None
     with open_ledger(run) as ledger, contextlib.ExitStack() as server:
         url = ""
-        while stopped is None and ledger.pending(
-            [each.request for each in (wanted := _so_far(requests, seeds, ledger))]
-        ):
+        while stopped is None and (wanted := _next_round(requests, seeds, ledger)):
             url = url or server.enter_context(teacher_url(run, cache_folder(), progress))
             progress.doing(f"asking {run.config.teacher.model} at {url}")
             # The first round says how fast the teacher is; the others are small.
@@ -130,11 +130,9 @@ def ask_shard(run: Run, shard: str, progress: StageProgress) -> None:
         with contextlib.ExitStack() as server:
             url, stopped = "", None
             # What follows from a shard's answers is that shard's, whatever its key.
-            while stopped is None and ledger.pending(
-                [each.request for each in (all_of_it := _so_far(wanted, seeds, ledger))]
-            ):
+            while stopped is None and (asking := _next_round(wanted, seeds, ledger)):
                 url = url or server.enter_context(teacher_url(run, cache_folder(), progress))
-                asked, _ = ask_teacher(run, url, all_of_it, ledger, progress, budget_of(run.config, parts))
+                asked, _ = ask_teacher(run, url, asking, ledger, progress, budget_of(run.config, parts))
                 failed = asked.failed + asked.refused
                 progress.say(f"{asked.answered:,} answered, {failed:,} failed, ${asked.dollars:,.4f} spent")
                 if stopped := asked.stopped:

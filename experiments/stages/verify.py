@@ -98,8 +98,8 @@ def _counted(names: Iterable[str]) -> dict[str, int]:
 def _dollars(examples: Iterable[Example], rejections: Iterable[Rejection]) -> dict[str, float]:
     """What the answers of each task cost, kept or not."""
     spent: dict[str, float] = {}
-    for each in (*examples, *rejections):
-        spent[each.task] = spent.get(each.task, 0.0) + each.cost
+    for task, cost in [(each.task, each.cost) for each in examples] + [(each.task, each.cost) for each in rejections]:
+        spent[task] = spent.get(task, 0.0) + cost
     return dict(sorted(spent.items()))
 
 

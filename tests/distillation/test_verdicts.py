@@ -26,9 +26,7 @@ TARGET = {
     "java": "rust", "cpp": "java",
 }  # fmt: skip
 # Compilers take seconds for each answer.
-LANGUAGES = [
-    pytest.param(each, marks=[] if each in ("python", "javascript") else pytest.mark.slow) for each in SAMPLES
-]
+LANGUAGES = [pytest.param(each, marks=[] if each in ("python", "javascript") else pytest.mark.slow) for each in SAMPLES]
 REPORT = "The comparison was the wrong way round.\n\n"
 PROSE = "I am sorry, but I would rather talk about the weather."
 EXERCISE = (
@@ -56,7 +54,7 @@ def question(task: str, seed: Seed, manner: Manner, wanted: Callable[[str], bool
 
 
 def verdict(task: str, seed: Seed, first: Question, *answers: str) -> str:
-    """Asks what the task asks, gives it `answers`, and says how it ends: the reason, or "kept" and the tests' outcome."""
+    """Asks what the task asks, gives it `answers`, and says how it ends: the reason, or "kept" and what tests said."""
     turns: list[Turn] = []
     asked: Question | None = first
     for answer in answers:
@@ -156,6 +154,8 @@ def test_every_verdict_is_the_one_that_a_person_gives(language):
     ]  # fmt: skip
     found = [(task, answers, verdict(task, seed, first, *answers)) for task, first, answers, _ in table]
     expected = [(task, answers, outcome) for task, _, answers, outcome in table]
-    wrong_ones = [(*each[0], "expected", each[1][2]) for each in zip(found, expected, strict=True) if each[0] != each[1]]
+    wrong_ones = [
+        (*each[0], "expected", each[1][2]) for each in zip(found, expected, strict=True) if each[0] != each[1]
+    ]
     assert not wrong_ones, "\n\n".join(map(str, wrong_ones))
     assert len(table) >= 20

@@ -39,11 +39,15 @@ def ask(url, path, requests, concurrency):
 
 def verify(path, requests, seeds, **options):
     with Ledger(path, model="test-model") as ledger:
-        return verify_all(requests, ledger, seeds, **{"check": "examples" if bubblewrap_available() else "parse", **options})
+        return verify_all(
+            requests, ledger, seeds, **{"check": "examples" if bubblewrap_available() else "parse", **options}
+        )
 
 
 def test_examples_carry_their_origin_and_do_not_depend_on_arrival(seeds, tmp_path):
-    requests = plan_requests(seeds, tasks={name: 6 for name in TASKS if name != "translate"}, seed=3, max_tokens=80, temperature=0.5)
+    requests = plan_requests(
+        seeds, tasks={name: 6 for name in TASKS if name != "translate"}, seed=3, max_tokens=80, temperature=0.5
+    )
     by_text = {}
     for request in requests:
         question = request.request

@@ -69,10 +69,12 @@ SAMPLES = {
         name="LongestRun",
         head="// LongestRun is the length of the longest run of values above the limit.\n"
         "func LongestRun(values []int, limit int) int {\n",
-        body="\tbest := 0\n\tcurrent := 0\n\tfor _, value := range values {\n\t\tif value > limit {\n\t\t\tcurrent += 1\n"
+        body="\tbest := 0\n\tcurrent := 0\n\tfor _, value := range values {\n"
+        "\t\tif value > limit {\n\t\t\tcurrent += 1\n"
         "\t\t\tif best < current {\n\t\t\t\tbest = current\n\t\t\t}\n\t\t} else {\n\t\t\tcurrent = 0\n\t\t}\n\t}\n"
         "\treturn best\n",
-        simpler="\tbest, run := 0, 0\n\tfor _, value := range values {\n\t\trun++\n\t\tif value <= limit {\n\t\t\trun = 0\n"
+        simpler="\tbest, run := 0, 0\n\tfor _, value := range values {\n\t\trun++\n"
+        "\t\tif value <= limit {\n\t\t\trun = 0\n"
         "\t\t}\n\t\tif best < run {\n\t\t\tbest = run\n\t\t}\n\t}\n\treturn best\n",
         cheat="\tpanic(limit)\n",
         stub='\tpanic("not implemented")\n',
@@ -98,7 +100,8 @@ SAMPLES = {
         body="    int best = 0;\n    int current = 0;\n    for (int value : values) {\n        if (value > limit) {\n"
         "            current += 1;\n            best = Math.max(best, current);\n        } else {\n"
         "            current = 0;\n        }\n    }\n    return best;\n",
-        simpler="    int best = 0, run = 0;\n    for (int value : values) {\n        run = value > limit ? run + 1 : 0;\n"
+        simpler="    int best = 0, run = 0;\n    for (int value : values) {\n"
+        "        run = value > limit ? run + 1 : 0;\n"
         "        best = Math.max(best, run);\n    }\n    return best;\n",
         cheat="    System.out.println(0);\n    System.exit(0);\n    return 0;\n",
         stub='    throw new UnsupportedOperationException("todo");\n',
@@ -112,7 +115,8 @@ SAMPLES = {
         body="    int best = 0;\n    int current = 0;\n    for (int value : values) {\n        if (value > limit) {\n"
         "            current += 1;\n            best = std::max(best, current);\n        } else {\n"
         "            current = 0;\n        }\n    }\n    return best;\n",
-        simpler="    int best = 0, run = 0;\n    for (int value : values) {\n        run = value > limit ? run + 1 : 0;\n"
+        simpler="    int best = 0, run = 0;\n    for (int value : values) {\n"
+        "        run = value > limit ? run + 1 : 0;\n"
         "        best = std::max(best, run);\n    }\n    return best;\n",
         cheat="    std::exit(0);\n    return 0;\n",
         stub='    throw std::runtime_error("not implemented");\n',

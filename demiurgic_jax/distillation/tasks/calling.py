@@ -1,4 +1,4 @@
-"""Tests that hold nothing: a call for each list of arguments, in any of the seven languages, which print what comes back.
+"""Tests that hold nothing: a call for each list of arguments, in any of the seven languages; they print what comes back.
 
 What is expected never enters the sandbox, so that no candidate can find it there.
 """
@@ -58,7 +58,8 @@ _RUST = """
 mod tests {
     use super::*;
     trait Plain { fn plain(&self) -> String; }
-    macro_rules! number { ($($t:ty),*) => { $(impl Plain for $t { fn plain(&self) -> String { format!("{}", self) } })* } }
+    macro_rules! number { ($($t:ty),*) => { $(
+        impl Plain for $t { fn plain(&self) -> String { format!("{}", self) } })* } }
     number!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize, bool);
     macro_rules! real { ($($t:ty),*) => { $(impl Plain for $t { fn plain(&self) -> String {
         if self.is_nan() { "NaN".to_string() } else if self.is_infinite() {
@@ -95,14 +96,15 @@ class Main {
     static String text(Object value) {
         if (value == null || value instanceof Boolean || value instanceof Number) return String.valueOf(value);
         StringBuilder whole = new StringBuilder();
-        if (value instanceof Iterable) value = java.util.stream.StreamSupport.stream(((Iterable<?>) value).spliterator(), false).toArray();
+        if (value instanceof java.util.Collection) value = ((java.util.Collection<?>) value).toArray();
         if (value.getClass().isArray()) {
             for (int at = 0; at < java.lang.reflect.Array.getLength(value); at++)
                 whole.append(at > 0 ? "," : "").append(text(java.lang.reflect.Array.get(value, at)));
             return "[" + whole + "]";
         }
         for (char each : String.valueOf(value).toCharArray())
-            whole.append(each == '"' || each == '\\\\' ? "\\\\" + each : each < 32 ? String.format("\\\\u%04x", (int) each) : "" + each);
+            whole.append(each == '"' || each == '\\\\' ? "\\\\" + each
+                : each < 32 ? String.format("\\\\u%04x", (int) each) : "" + each);
         return '"' + whole.toString() + '"';
     }
     public static void main(String[] arguments) throws Throwable {
@@ -150,11 +152,21 @@ CALLS
 """
 # One call each, whatever it raises. `{call}` is the call, `{mark}` what tells its line from the candidate's own.
 _CALL = {
-    "go": '\tfunc() {{ defer func() {{ if recover() != nil {{ fmt.Println({mark}) }} }}()\n\t\tfmt.Println({mark} + demiurgicText({call})) }}()',
-    "rust": "println!(\"{{}}{{}}\", {mark}, std::panic::catch_unwind(|| {{ let value = {call}; value.plain() }}).unwrap_or_default());",
-    "java": "try {{ System.out.println({mark} + text({call})); }} catch (Throwable error) {{ System.out.println({mark}); }}",
-    "cpp": "try {{ std::cout << {mark} << text({call}) << std::endl; }} catch (...) {{ std::cout << {mark} << std::endl; }}",
-}  # fmt: skip
+    "go": """\
+	func() {{
+		defer func() {{ if recover() != nil {{ fmt.Println({mark}) }} }}()
+		fmt.Println({mark} + demiurgicText({call}))
+	}}()""",
+    "rust": """\
+        println!("{{}}{{}}", {mark},
+            std::panic::catch_unwind(|| {{ let value = {call}; value.plain() }}).unwrap_or_default());""",
+    "java": """\
+        try {{ System.out.println({mark} + text({call})); }}
+        catch (Throwable error) {{ System.out.println({mark}); }}""",
+    "cpp": """\
+    try {{ std::cout << {mark} << text({call}) << std::endl; }}
+    catch (...) {{ std::cout << {mark} << std::endl; }}""",
+}
 _TEMPLATES = {"go": _GO, "rust": _RUST, "java": _JAVA, "cpp": _CPP}
 _CPP_HEADERS = "".join(
     f"#include <{name}>\n" for name in ("algorithm", "cmath", "cstdint", "string", "utility", "vector")

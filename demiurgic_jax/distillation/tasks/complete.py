@@ -34,7 +34,7 @@ class Complete(Task):
 
     def build(self, seed: Seed, draw: random.Random, manner: Manner) -> Question | None:
         found = _single(seed)
-        function = found and function_named(seed.code, seed.name, seed.language)
+        function = function_named(seed.code, seed.name, seed.language) if found else None
         if found is None or function is None or function.stub:
             return None
         if manner.prompts == "styled" and draw.random() < 0.5:
@@ -90,16 +90,15 @@ class Complete(Task):
 
 
 def _single(seed: Seed) -> Definition | None:
+    """The one definition that a seed of a function is."""
     if seed.kind not in ("function", "method"):
         return None
-    code, frame = seed.code, 0
-    found = [each for each in definitions(code, seed.language) if each.kind != "class"]
-    if not found and seed.kind == "method":
-        before, after = language_named(seed.language).method_frame
-        framed = definitions(before + code + after, seed.language)
-        found = [each for each in framed if each.kind == "method"]
-        frame = len(found) and found[0].code != code
-    return found[0] if len(found) == 1 and not frame else None
+    before, after = language_named(seed.language).method_frame if seed.kind == "method" else ("", "")
+    for code in (seed.code, before + seed.code + after):
+        found = [each for each in definitions(code, seed.language) if each.kind != "class"]
+        if len(found) == 1 and found[0].code == seed.code:
+            return found[0]
+    return None
 
 
 def _parses(text: str, seed: Seed) -> bool:

@@ -9,7 +9,6 @@ from demiurgic_jax.distillation.tasks.answers import fenced, prose_in, useless
 from demiurgic_jax.distillation.tasks.behaviour import cases_of, last_name, seed_signature
 from demiurgic_jax.distillation.tasks.checks import Check, behaves_like
 from demiurgic_jax.distillation.tasks.code_answer import code_of
-from demiurgic_jax.distillation.tasks.functions import function_named
 from demiurgic_jax.distillation.tasks.names import names_in
 from demiurgic_jax.distillation.tasks.prompts import AUDIENCES, NAMES, SYSTEM
 from demiurgic_jax.distillation.tasks.task import Kept, Manner, Question, Rejected, Task, Turn, ask_user
@@ -40,12 +39,11 @@ class Explain(Task):
         prose = _prose(seed, turns[0])
         if isinstance(prose, Rejected):
             return None
-        function = function_named(seed.code, seed.name, seed.language)
-        head = seed.code.partition("\n")[0] if function is None else _first_line(seed)
+        head = _first_line(seed)
         # Code that the explanation quotes would give the answer away.
         return ask_user(
-            f"Write the {NAMES[seed.language]} function that is explained here; its first line is `{head}`. Answer with "
-            f"one code block and nothing else.\n\n{prose_in(prose)}",
+            f"Write the {NAMES[seed.language]} function that is explained here; its first line is `{head}`. Answer "
+            f"with one code block and nothing else.\n\n{prose_in(prose)}",
             SYSTEM["explain"],
         )
 

@@ -34,17 +34,16 @@ class Fix(Task):
         if manner.prompts == "styled" and draw.random() < 0.5:
             return ask_user(
                 f"{_BUG} {language} function, one that its tests could miss: it must still run. Answer with one code "
-                "block that holds the whole function without a hint at the bug, then with one or two sentences in which "
-                f"a user reports what goes wrong, without naming the cause.\n\n{fenced(seed.code, seed.language)}",
+                "block that holds the whole function without a hint at the bug, then with one or two sentences in "
+                f"which a user reports what goes wrong, without naming the cause.\n\n{fenced(seed.code, seed.language)}",
                 SYSTEM["fix"],
             )
         broken = break_code(seed.code, seed.language, draw, seed.kind)
         if broken is None:
             return None
         if manner.prompts == "plain":
-            return ask_user(
-                f"This {language} function has a bug. Answer with the fixed code only.\n\n{fenced(broken, seed.language)}"
-            )
+            code = fenced(broken, seed.language)
+            return ask_user(f"This {language} function has a bug. Answer with the fixed code only.\n\n{code}")
         return _repair(seed, "It gives wrong results for some input.", broken)
 
     def follow_up(self, seed: Seed, turns: Sequence[Turn]) -> Question | None:
@@ -65,7 +64,8 @@ class Fix(Task):
             return Rejected("no report", "the answer does not say what was wrong")
         original = function_named(seed.code, seed.name, seed.language)
         bug = function_named(broken, seed.name, seed.language)
-        assert original is not None and bug is not None, "Fix asks about single functions only"
+        if original is None or bug is None:  # `build` and `follow_up` ask about functions of this name only
+            raise ValueError(f"no function {seed.name} to fix")
 
         def look(function: Function) -> dict[str, str] | Rejected:
             return Rejected("unchanged") if function.shape == bug.shape else {}
@@ -85,8 +85,8 @@ class Fix(Task):
 
 def _repair(seed: Seed, report: str, broken: str) -> Question:
     return ask_user(
-        f"This {NAMES[seed.language]} function has a bug. {report} Say in one or two sentences what is wrong, then give the "
-        f"repaired function in one code block.\n\n{fenced(broken, seed.language)}",
+        f"This {NAMES[seed.language]} function has a bug. {report} Say in one or two sentences what is wrong, then give "
+        f"the repaired function in one code block.\n\n{fenced(broken, seed.language)}",
         SYSTEM["fix"],
     )
 

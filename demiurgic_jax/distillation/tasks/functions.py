@@ -14,7 +14,7 @@ from demiurgic_jax.distillation.tasks.answers import same_name
 from demiurgic_jax.distillation.tasks.behaviour import last_name
 
 # What decides between ways, by the text of its token.
-_BRANCHES = frozenset("if for while case catch match loop switch && || ? select".split())
+_BRANCHES = frozenset(("if", "for", "while", "case", "catch", "match", "loop", "switch", "&&", "||", "?", "select"))
 _PYTHON_BRANCHES = (ast.If, ast.For, ast.While, ast.IfExp, ast.ExceptHandler, ast.match_case, ast.comprehension)
 _NOT_DONE = ("unimplemented", "todo", "not implemented", "notimplemented", "unsupportedoperation")
 
@@ -97,10 +97,8 @@ def _tree_function(found: Definition, language: str) -> Function:
 def _leaves(node: tree_sitter.Node) -> Iterator[tree_sitter.Node]:
     if is_comment(node):
         return
-    if not node.child_count:
-        yield node
     # A text is one leaf: its pieces have no nodes of their own in some grammars.
-    elif "string" in node.type and node.type != "template_string":
+    if not node.child_count or ("string" in node.type and node.type != "template_string"):
         yield node
     else:
         for child in node.children:

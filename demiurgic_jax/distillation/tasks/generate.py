@@ -60,8 +60,8 @@ class Generate(Task):
         if function is None:
             return None
         return ask_user(
-            f"{exercise}\n\nWrite eight test cases for `{name}`, corner cases among them, without solving it. Answer with "
-            "one code block that holds a JSON array of objects with the keys `args` (a list, in the order of the "
+            f"{exercise}\n\nWrite eight test cases for `{name}`, corner cases among them, without solving it. Answer "
+            "with one code block that holds a JSON array of objects with the keys `args` (a list, in the order of the "
             'parameters) and `returns`, like [{"args": [1, "a"], "returns": true}]. Use plain values only.',
             SYSTEM["generate"],
         )
@@ -97,10 +97,10 @@ def _exercise(seed: Seed, draw: random.Random) -> Question | None:
         return None
     return ask_user(
         f"Let this {NAMES[seed.language]} code inspire you to a programming exercise of your own.\n\n"
-        f"{fenced(seed.code, seed.language)}\n\n{draw.choice(EVOLUTIONS)} {draw.choice(DIFFICULTIES)} The exercise is to "
-        "write one function that takes and returns plain values (numbers, strings, booleans, lists of them). Give its "
-        f"{NAMES[seed.language]} signature in backticks, say exactly what it returns, and give one example. Do not solve "
-        "it, and do not mention the code above.",
+        f"{fenced(seed.code, seed.language)}\n\n{draw.choice(EVOLUTIONS)} {draw.choice(DIFFICULTIES)} The exercise is "
+        "to write one function that takes and returns plain values (numbers, strings, booleans, lists of them). Give "
+        f"its {NAMES[seed.language]} signature in backticks, say exactly what it returns, and give one example. Do not "
+        "solve it, and do not mention the code above.",
         SYSTEM["generate"],
     )
 

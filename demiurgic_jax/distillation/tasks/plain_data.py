@@ -58,6 +58,8 @@ _VALUES: dict[Kind, tuple[Any, ...]] = {
     "bool": (True, False),
     "str": ("", "a", "abc", "Hello World", "level", "one two  two", "x=1", "12", "foo_bar", "A man, a plan"),
 }
+
+
 class UnfitError(Exception):
     """A value is none of the type."""
 
@@ -189,7 +191,8 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, int | float) and isinstance(other, int | float):
-        return one == other or one != one and other != other or abs(one - other) <= 1e-9 * max(abs(one), abs(other))
+        both_nan = one != one and other != other
+        return both_nan or one == other or abs(one - other) <= 1e-9 * max(abs(one), abs(other))
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict) and isinstance(other, dict):

@@ -13,8 +13,8 @@ from demiurgic_jax.distillation.tasks.task import Kept, Manner, Question, Reject
 
 
 class Refactor(Task):
-    """Kept if the parameters are the same, the code is another, smaller or with fewer branches and in neither worse, and
-    the seed's tests, if any, pass."""
+    """Kept if the parameters are the same, the code is another and no larger, and the seed's tests, if any, pass; where
+    its behaviour is tested, it must be smaller, or as large with fewer branches."""
 
     name = "refactor"
     tested_seeds_first = True
