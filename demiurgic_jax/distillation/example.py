@@ -15,9 +15,9 @@ class Example:
 
     Either `messages` (a chat, answered by `completion`) or `prompt` (raw text, continued by `completion`) is set; both,
     and `suffix`, where the chat was about what stands between prompt and suffix. `verdicts` maps a check to its
-    outcome: "syntax" to "parses"; "tests" to "passed", "none" or "not run"; and so on. Tokens and `cost` (dollars) are those of
-    all requests and attempts that it took. `version` names the prompts. `path` and `licence` are those of the seed's
-    file; `language` is that of the answer.
+    outcome: "syntax" to "parses"; "tests" to "passed", "none" or "not run"; and so on. Tokens and `cost` (dollars) are
+    those of all requests and attempts that it took. `version` names the prompts. `path` and `licence` are those of the
+    seed's file; `language` is that of the answer.
     """
 
     id: str

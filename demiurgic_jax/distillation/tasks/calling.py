@@ -1,4 +1,4 @@
-"""Tests that hold nothing: a call for each list of arguments, in any of the seven languages; they print what comes back.
+"""Tests that hold nothing: a call for each list of arguments, in any of the languages; they print what comes back.
 
 What is expected never enters the sandbox, so that no candidate can find it there.
 """
@@ -197,7 +197,7 @@ def calls(language: str, signature: Signature, arguments: Sequence[Sequence[Any]
 
 
 def whole_program(language: str, imports: str, code: str) -> tuple[str, str]:
-    """`code` as the sandbox takes it, with what it needs around it; and, for Java, the class that holds the function."""
+    """`code` as the sandbox takes it, with what it needs around it; and the class that holds a Java function."""
     if language in ("javascript", "typescript"):
         return _EXPORT.sub("", code), ""
     if language == "java":

@@ -33,8 +33,8 @@ class Fix(Task):
         language = NAMES[seed.language]
         if manner.prompts == "styled" and draw.random() < 0.5:
             return ask_user(
-                f"{_BUG} {language} function, one that its tests could miss: it must still run. Answer with one code "
-                "block that holds the whole function without a hint at the bug, then with one or two sentences in "
+                f"{_BUG} {language} function, one that its tests could miss: it must still run. Answer with one "
+                "code block that holds the whole function without a hint at the bug, then with one or two sentences in "
                 f"which a user reports what goes wrong, without naming the cause.\n\n{fenced(seed.code, seed.language)}",
                 SYSTEM["fix"],
             )
@@ -85,8 +85,8 @@ class Fix(Task):
 
 def _repair(seed: Seed, report: str, broken: str) -> Question:
     return ask_user(
-        f"This {NAMES[seed.language]} function has a bug. {report} Say in one or two sentences what is wrong, then give "
-        f"the repaired function in one code block.\n\n{fenced(broken, seed.language)}",
+        f"This {NAMES[seed.language]} function has a bug. {report} Say in one or two sentences what is wrong, then "
+        f"give the repaired function in one code block.\n\n{fenced(broken, seed.language)}",
         SYSTEM["fix"],
     )
 
