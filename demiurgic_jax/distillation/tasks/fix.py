@@ -33,7 +33,7 @@ class Fix(Task):
         language = NAMES[seed.language]
         if manner.prompts == "styled" and draw.random() < 0.5:
             return ask_user(
-                f"{_BUG} {language} function, one that its tests could miss: it must still run. Answer with one "
+                f"{_BUG} {language} function, one that its tests could miss: it must still run. Give one "
                 "code block that holds the whole function without a hint at the bug, then with one or two sentences in "
                 f"which a user reports what goes wrong, without naming the cause.\n\n{fenced(seed.code, seed.language)}",
                 SYSTEM["fix"],
