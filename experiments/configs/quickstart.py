@@ -80,8 +80,8 @@ def get_config() -> ConfigDict:
             "heldout_code_tokens": 4_000,
             "max_document_tokens": 512,
             # The most examples of a task, a language or both, as a number or, up to 1.0, as a share of all:
-            # {"explain": 0.2, "python": 0.5, "fix/go": 1000}. Those that passed tests come first.
-            "at_most": {},
+            # (("explain", 0.2), ("python", 0.5), ("fix/go", 1000)). Those that passed tests come first.
+            "at_most": (),
             "soft_targets": 32,  # entries kept per token at most; 0 for text alone
             "top_p": 0.98,  # mass after which the others go to the rest bucket
             "sources": (),  # more text, a set each: ({"name": "mine", "path": "mine/*.jsonl"},); see docs/data.md

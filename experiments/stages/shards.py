@@ -67,6 +67,13 @@ def _sources(run: Run) -> list[SourceConfig]:
     return sources
 
 
+def _at_most(run: Run) -> dict[str, float]:
+    pairs = run.config.shards.at_most
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+        raise UserError(f"config.shards.at_most={pairs!r} holds no pairs: give (('explain', 0.2), ('fix/go', 1000))")
+    return dict(pairs)
+
+
 def _source_folder(run: Run, name: str) -> Path:
     return run.file("shards", "sources") / name
 
@@ -75,7 +82,7 @@ def _check(run: Run) -> None:
     for source in _sources(run):
         if source.path:
             source_files(source)
-    limits_of(run.config.shards.at_most.to_dict(), 1)
+    limits_of(_at_most(run), 1)
     if run.config.shards.soft_targets and not has_local_teacher(run):
         raise UserError(
             "config.shards.soft_targets needs the teacher's weights: set config.teacher.path, or "
@@ -123,7 +130,7 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
     tokenizer = run_tokenizer(run)
     seeds = read_seeds(run.file("seeds", "seeds.jsonl"))
     verified = read_examples(run.file("verify", "examples.jsonl"))
-    examples = mixed(verified, config.at_most.to_dict())
+    examples = mixed(verified, _at_most(run))
     budgets = {"train": config.code_tokens, "heldout": config.heldout_code_tokens}
     text_sets: dict[str, ShardSet] = {}
     written: dict[str, list[Document]] = {}

@@ -149,8 +149,12 @@ def price_run(run: Run, progress: StageProgress) -> None:
     requests, _ = _cut_requests(run)
     panel = described_teachers(run.config)
     by_model: dict[str, list[TeacherRequest]] = {}
-    for each in {panel.key(each.request): each for each in requests}.values():
-        by_model.setdefault(panel.teacher_of(each.request).model, []).append(each)
+    distinct = {panel.key(each.request): each for each in requests}
+    styled = run.config.teach.prompts == "styled"
+    for each in distinct.values():
+        # What follows from an answer is not known yet: it is taken to be as long as the first question.
+        turns = task_named(each.task).most_turns if styled else 1
+        by_model.setdefault(panel.teacher_of(each.request).model, []).extend([each] * turns)
     prices = {teacher.model: teacher.price for teacher in panel.teachers if teacher.price is not None}
     if missing := sorted(set(by_model) - set(prices)):
         list_price(missing[0])
@@ -160,7 +164,7 @@ def price_run(run: Run, progress: StageProgress) -> None:
         lengths = {task: row["completion_tokens"] / row["settled"] for task, row in by_task.items() if row["settled"]}
     lines = forecast(by_model, prices, lengths)
     wanted = sum(run.config.teach.tasks.values())
-    scale = wanted / sum(line.requests for line in lines)
+    scale = wanted / len(distinct)
     for line in lines:
         progress.say(
             f"{line.model}  {line.task:<10} {line.requests:>7,} requests  {line.prompt_tokens:>12,} tokens in  "
@@ -170,7 +174,7 @@ def price_run(run: Run, progress: StageProgress) -> None:
     progress.say(f"together ${likely:,.2f} likely, ${most:,.2f} at most; nothing was sent")
     if scale > 1.01:
         progress.say(
-            f"these seeds give {sum(line.requests for line in lines):,} of {wanted:,} requests; all of them, alike, "
+            f"these seeds give {len(distinct):,} of {wanted:,} requests; all of them, alike, "
             f"${likely * scale:,.2f} likely, ${most * scale:,.2f} at most"
         )
     budget = run.config.teacher.budget_dollars

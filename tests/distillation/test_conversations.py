@@ -31,7 +31,9 @@ CASES = [{"args": [[2, 3]], "returns": [4, 9]}, {"args": [[]], "returns": []}, {
 
 @pytest.fixture
 def seeds():
-    return [each for each in cut_seeds([SourceFile("double.py", CODE, "python", "MIT", "0")]) if each.kind == "function"]
+    return [
+        each for each in cut_seeds([SourceFile("double.py", CODE, "python", "MIT", "0")]) if each.kind == "function"
+    ]
 
 
 def reply(body):

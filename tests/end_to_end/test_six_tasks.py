@@ -20,7 +20,7 @@ STYLED = [
     *(f"--config.teach.tasks.{task}={count}" for task, count in zip(TASKS, (8, 4, 6, 4, 4, 3), strict=True)),
     "--config.teach.prompts=styled", "--config.teach.translate_to=('javascript',)", "--config.teach.max_tokens=128",
     "--config.teacher.max_context=1024", "--config.verify.tests=behaviour", "--config.shards.soft_targets=0",
-    "--config.seeds.near_duplicates.remove=True", "--config.shards.at_most={'explain': 5}",
+    "--config.seeds.near_duplicates.remove=True", "--config.shards.at_most=(('explain', 5),)",
     "--config.shards.max_document_tokens=512", "--config.seeds.max_files=60",
 ]  # fmt: skip
 
@@ -30,7 +30,9 @@ STYLED = [
 def test_six_tasks_go_from_seeds_to_shards_with_a_real_teacher(smollm2_gguf, tmp_path):
     workdir = tmp_path / "run"
     micro.run(smollm2_gguf, workdir, *STYLED)
-    teach, verify = (json.loads((workdir / stage / "manifest.json").read_text())["outputs"] for stage in ("teach", "verify"))
+    teach, verify = (
+        json.loads((workdir / stage / "manifest.json").read_text())["outputs"] for stage in ("teach", "verify")
+    )
     assert set(teach["asked"]) == set(TASKS)
     assert teach["unanswered"] == 0
     assert teach["follow_ups"] > 0

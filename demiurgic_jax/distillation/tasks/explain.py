@@ -25,6 +25,7 @@ class Explain(Task):
     """
 
     name = "explain"
+    most_turns = 2
 
     def build(self, seed: Seed, draw: random.Random, manner: Manner) -> Question | None:
         if seed.kind == "file":

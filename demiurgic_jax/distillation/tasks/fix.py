@@ -26,6 +26,7 @@ class Fix(Task):
 
     name = "fix"
     tested_seeds_first = True
+    most_turns = 2
 
     def build(self, seed: Seed, draw: random.Random, manner: Manner) -> Question | None:
         if seed.kind not in ("function", "method") or function_named(seed.code, seed.name, seed.language) is None:

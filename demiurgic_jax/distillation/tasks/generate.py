@@ -30,6 +30,7 @@ class Generate(Task):
     """
 
     name = "generate"
+    most_turns = 3
 
     def build(self, seed: Seed, draw: random.Random, manner: Manner) -> Question | None:
         if manner.prompts == "styled":

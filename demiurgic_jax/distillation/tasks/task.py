@@ -76,6 +76,8 @@ class Task:
     name: str
     # Whether seeds that can be tested are asked about first: where an answer that merely parses says little.
     tested_seeds_first = False
+    # The most questions that one seed leads to in the styled manner; plainly it is one.
+    most_turns = 1
 
     def build(self, seed: Seed, draw: random.Random, manner: Manner) -> Question | None:
         """The question about `seed`, or None where the seed does not suit the task."""
