@@ -5,6 +5,7 @@ import pytest
 from demiurgic_jax.curation.seeds import Seed, cut_seeds
 from demiurgic_jax.curation.sources import SourceFile
 from demiurgic_jax.distillation.tasks.behaviour import Case, cases_of, check_cases, seed_signature
+from demiurgic_jax.distillation.tasks.calling import whole_program
 from demiurgic_jax.distillation.tasks.plain_data import same
 from demiurgic_jax.sandbox.bubblewrap import why_unavailable
 
@@ -71,6 +72,18 @@ def test_a_function_without_types_is_called_with_what_it_is_for():
 )
 def test_code_that_says_nothing_has_no_cases(body):
     assert cases_of(seed(f"def f(n: int):\n{body}")) == ()
+
+
+@needs_bubblewrap
+def test_what_depends_on_the_order_of_a_set_is_no_case():
+    unordered = seed("def f(words: list[str]):\n    return list({*words, 'p', 'q', 'r', 's', 't', 'u', 'v', 'w'})\n")
+    assert cases_of(unordered) == ()
+
+
+def test_rust_code_may_bring_in_what_its_file_does():
+    imports = "use std::collections::{HashMap, HashSet};\nuse std::fmt;\n"
+    program, _ = whole_program("rust", imports, "use std::collections::HashMap;\nfn f() {}\n")
+    assert program == "use std::fmt;\nuse std::collections::HashMap;\nfn f() {}\n"
 
 
 @needs_bubblewrap

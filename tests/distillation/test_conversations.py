@@ -24,7 +24,10 @@ CODE = '''def double_all(values: list[int]) -> list[int]:
         doubled.append(value * 2)
     return doubled
 '''
-EXERCISE = "Write `squares(values)`: it returns a list of the squares of the values, in their order. For [2, 3] it gives [4, 9]."
+EXERCISE = (
+    "Write `squares(values)`: it returns a list of the squares of the values, in their order. "
+    "For [2, 3] it gives [4, 9]."
+)
 SOLUTION = "```python\ndef squares(values):\n    return [value * value for value in values]\n```"
 CASES = [{"args": [[2, 3]], "returns": [4, 9]}, {"args": [[]], "returns": []}, {"args": [[-1]], "returns": [1]}]
 

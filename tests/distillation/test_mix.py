@@ -10,7 +10,8 @@ from demiurgic_jax.distillation.mix import mixed
 from demiurgic_jax.errors import UserError
 
 ONE = Example(
-    "0", "fix", "go", (Message("user", "?"),), None, None, "!", {"tests": "none"}, 1, 1, 0.0, "t", "v", "s", "n", "p", "MIT"
+    "0", "fix", "go", (Message("user", "?"),), None, None, "!", {"tests": "none"}, 1, 1, 0.0, "t", "v", "s", "n", "p",
+    "MIT",
 )  # fmt: skip
 EXAMPLES = [
     replace(ONE, id=f"{task}-{language}-{number}", task=task, language=language,

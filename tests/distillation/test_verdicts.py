@@ -90,10 +90,7 @@ def test_every_verdict_is_the_one_that_a_person_gives(language):
     prompt = begun.prompt or ""
     rest = seed.code[len(prompt) :]
     wrong_rest = "\n" + sample.body.replace("> limit", "< limit") + sample.foot
-    gap = question(
-        "complete", seed, styled, lambda text: ">" not in (code_in(text, language) or ">").replace("<FILL_IN>", "")
-        .replace("->", "")
-    )  # fmt: skip
+    gap = question("complete", seed, styled, lambda text: "<FILL_IN>" in text and "> limit" not in text)
     before, _, after = (code_in(gap.messages[-1].content, language) or "").partition("<FILL_IN>")
     middle = seed.code[len(before) : len(seed.code) - len(after.rstrip()) - 1]
     plain_fix = question("fix", seed, Manner(), lambda text: ">= limit" in text)

@@ -1,4 +1,4 @@
-"""All six tasks with the real teacher, in Python: asked, asked again where a task does, verified by running, written."""
+"""All six tasks with the real teacher, in Python: asked, asked again where a task does, run, and written."""
 
 import json
 import sqlite3

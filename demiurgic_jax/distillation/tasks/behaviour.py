@@ -69,13 +69,16 @@ def _cases(key: str, language: str, imports: str, code: str, signature: Signatur
         found = [len({json.dumps(each) for each in itertools.islice(results, len(probe)) if each is not _RAISED})
                  for probe in probes]  # fmt: skip
         drawn = _drawn(profiles[next(at for at, each in enumerate(found) if each >= 0.6 * max(found))], _TRIED, draw)
-    # Each is called twice in a row: a function that remembers, or draws lots, gives two results.
-    twice = _results(language, imports, code, signature, [each for each in drawn for _ in range(2)]) or []
-    cases = [
-        Case(each, result)
-        for each, result, repeated in zip(drawn, twice[::2], twice[1::2], strict=False)
-        if result is not _RAISED and result is not None and repeated is not _RAISED and same(result, repeated)
-    ]
+    # Each is called twice in a row: a function that remembers, or draws lots, gives two results. What depends on the
+    # order of a set differs from one Python process to the next.
+    doubled = [each for each in drawn for _ in range(2)]
+    runs = [_results(language, imports, code, signature, doubled) or [] for _ in range(1 + (language == "python"))]
+    cases = []
+    for at, arguments in enumerate(drawn):
+        results = [result for run in runs for result in run[2 * at : 2 * at + 2]]
+        whole = len(results) == 2 * len(runs) and not any(each is _RAISED or each is None for each in results)
+        if whole and all(same(results[0], each) for each in results):
+            cases.append(Case(arguments, results[0]))
     fresh: dict[str, Case] = {}
     for case in cases:
         fresh.setdefault(json.dumps(case.returns), case)

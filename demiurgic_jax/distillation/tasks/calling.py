@@ -171,6 +171,8 @@ _TEMPLATES = {"go": _GO, "rust": _RUST, "java": _JAVA, "cpp": _CPP}
 _CPP_HEADERS = "".join(
     f"#include <{name}>\n" for name in ("algorithm", "cmath", "cstdint", "string", "utility", "vector")
 )
+_USE = re.compile(r"^\s*(?:pub )?use\s[^;]*;", re.MULTILINE)
+_BROUGHT = re.compile(r"\w+(?=\s*[;,}])")
 _EXPORT = re.compile(r"^export\s+(?:default\s+)?", re.MULTILINE)
 
 
@@ -203,4 +205,13 @@ def whole_program(language: str, imports: str, code: str) -> tuple[str, str]:
     if language == "java":
         owner = next((each.name for each in definitions(code, language) if each.kind == "class"), None)
         return (imports + code, owner) if owner else (f"{imports}class Solution {{\n{code}\n}}\n", "Solution")
+    if language == "rust":
+        imports = _without_repeated(imports, code)
     return (_CPP_HEADERS if language == "cpp" else "") + imports + code, ""
+
+
+def _without_repeated(imports: str, code: str) -> str:
+    """Rust's `use` lines of the seed's file but for those of a name that the code brings in itself: twice is an error."""
+    own = set(re.findall(r"\w+", " ".join(_USE.findall(code))))
+    lines = [line for line in _USE.findall(imports) if not own & set(_BROUGHT.findall(line))]
+    return "".join(f"{line}\n" for line in lines)
