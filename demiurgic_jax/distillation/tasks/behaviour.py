@@ -22,7 +22,7 @@ Outcome = Literal["passed", "failed", "none", "not run"]
 # Arguments tried, and of each guess at types where none are given; guesses, of how many; cases kept, and the fewest
 # that say something.
 _TRIED, _PROBED, _MIXED, _LISTED, _KEPT, _FEWEST = 32, 5, 16, 4096, 16, 3
-_LIMITS = Limits(cpu_seconds=4.0)
+_LIMITS = Limits(cpu_seconds=2.0)
 _RAISED = object()
 
 
@@ -65,14 +65,16 @@ def _cases(key: str, language: str, imports: str, code: str, signature: Signatur
         # Without types, the first for which it gives nearly as many different results as for any is what it is for.
         probes = [_drawn(profile, _PROBED, draw) for profile in profiles]
         flat = [each for probe in probes for each in probe]
-        results = iter(_results(language, imports, code, signature, flat) or [])
-        found = [len({json.dumps(each) for each in itertools.islice(results, len(probe)) if each is not _RAISED})
+        waiting = iter(_results(language, imports, code, signature, flat) or [])
+        found = [len({json.dumps(each) for each in itertools.islice(waiting, len(probe)) if each is not _RAISED})
                  for probe in probes]  # fmt: skip
         drawn = _drawn(profiles[next(at for at, each in enumerate(found) if each >= 0.6 * max(found))], _TRIED, draw)
     # Each is called twice in a row: a function that remembers, or draws lots, gives two results. What depends on the
     # order of a set differs from one Python process to the next.
     doubled = [each for each in drawn for _ in range(2)]
-    runs = [_results(language, imports, code, signature, doubled) or [] for _ in range(1 + (language == "python"))]
+    runs = [_results(language, imports, code, signature, doubled) or []]
+    if language == "python" and runs[0]:
+        runs.append(_results(language, imports, code, signature, doubled) or [])
     cases = []
     for at, arguments in enumerate(drawn):
         results = [result for run in runs for result in run[2 * at : 2 * at + 2]]

@@ -211,7 +211,7 @@ def whole_program(language: str, imports: str, code: str) -> tuple[str, str]:
 
 
 def _without_repeated(imports: str, code: str) -> str:
-    """Rust's `use` lines of the seed's file but for those of a name that the code brings in itself: twice is an error."""
+    """Rust's `use` lines of the seed's file but those of names that the code brings in itself: twice is an error."""
     own = set(re.findall(r"\w+", " ".join(_USE.findall(code))))
     lines = [line for line in _USE.findall(imports) if not own & set(_BROUGHT.findall(line))]
     return "".join(f"{line}\n" for line in lines)

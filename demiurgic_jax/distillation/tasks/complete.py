@@ -14,7 +14,7 @@ from demiurgic_jax.curation.python_code import syntax_tree
 from demiurgic_jax.curation.seeds import Seed
 from demiurgic_jax.distillation.tasks.answers import code_in, fenced, useless
 from demiurgic_jax.distillation.tasks.checks import Check, run_checks
-from demiurgic_jax.distillation.tasks.functions import function_named
+from demiurgic_jax.distillation.tasks.functions import first_line, function_named
 from demiurgic_jax.distillation.tasks.prompts import NAMES, SYSTEM
 from demiurgic_jax.distillation.tasks.task import Kept, Manner, Question, Rejected, Task, Turn, ask_user
 
@@ -79,6 +79,8 @@ class Complete(Task):
             return Rejected("no code")
         if not middle.strip():
             return Rejected("adds no code")
+        if first_line(seed) in middle:
+            return Rejected("not the gap alone", "the answer begins the function again")
         middle = next((each for each in _fitted(prefix, middle) if _parses(prefix + each + suffix, seed)), "")
         if not middle:
             return Rejected("does not parse")

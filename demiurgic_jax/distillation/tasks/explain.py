@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from demiurgic_jax.curation.seeds import Seed
 from demiurgic_jax.distillation.tasks.answers import fenced, prose_in, useless
-from demiurgic_jax.distillation.tasks.behaviour import cases_of, last_name, seed_signature
+from demiurgic_jax.distillation.tasks.behaviour import cases_of, seed_signature
 from demiurgic_jax.distillation.tasks.checks import Check, behaves_like
 from demiurgic_jax.distillation.tasks.code_answer import code_of
+from demiurgic_jax.distillation.tasks.functions import first_line
 from demiurgic_jax.distillation.tasks.names import names_in
 from demiurgic_jax.distillation.tasks.prompts import AUDIENCES, NAMES, SYSTEM
 from demiurgic_jax.distillation.tasks.task import Kept, Manner, Question, Rejected, Task, Turn, ask_user
@@ -40,7 +41,7 @@ class Explain(Task):
         prose = _prose(seed, turns[0])
         if isinstance(prose, Rejected):
             return None
-        head = _first_line(seed)
+        head = first_line(seed)
         # Code that the explanation quotes would give the answer away.
         return ask_user(
             f"Write the {NAMES[seed.language]} function that is explained here; its first line is `{head}`. Answer "
@@ -67,13 +68,6 @@ class Explain(Task):
             return "none"
         code = code_of(turn.answer, seed.language)
         return "failed" if isinstance(code, Rejected) else behaves_like(seed, code)
-
-
-def _first_line(seed: Seed) -> str:
-    """The line of the code that names the function."""
-    name = last_name(seed.name)
-    lines = seed.code.splitlines()
-    return next((line.strip() for line in lines if re.search(rf"\b{re.escape(name)}\b.*\(", line)), lines[0].strip())
 
 
 def _prose(seed: Seed, turn: Turn) -> str | Rejected:

@@ -34,9 +34,9 @@ class Fix(Task):
         language = NAMES[seed.language]
         if manner.prompts == "styled" and draw.random() < 0.5:
             return ask_user(
-                f"{_BUG} {language} function, one that its tests could miss: it must still run. Give one "
-                "code block that holds the whole function without a hint at the bug, then with one or two sentences in "
-                f"which a user reports what goes wrong, without naming the cause.\n\n{fenced(seed.code, seed.language)}",
+                f"{_BUG} {language} function, one that its tests could miss: it must still run. Give one code block "
+                "that holds the whole function without a hint at the bug, then one or two sentences in which a user "
+                f"reports what goes wrong, without naming the cause.\n\n{fenced(seed.code, seed.language)}",
                 SYSTEM["fix"],
             )
         broken = break_code(seed.code, seed.language, draw, seed.kind)

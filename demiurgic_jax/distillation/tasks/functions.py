@@ -1,6 +1,7 @@
 """Functions as what they do: without layout, comments and documentation, in any of the seven languages."""
 
 import ast
+import re
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from demiurgic_jax.curation.code import definitions
 from demiurgic_jax.curation.definition import Definition
 from demiurgic_jax.curation.languages import is_comment, language_named, syntax_tree_of
 from demiurgic_jax.curation.python_code import syntax_tree
+from demiurgic_jax.curation.seeds import Seed
 from demiurgic_jax.distillation.tasks.answers import same_name
 from demiurgic_jax.distillation.tasks.behaviour import last_name
 
@@ -44,6 +46,13 @@ def function_named(code: str, name: str, language: str = "python") -> Function |
 def function_like(code: str, language: str, name: str) -> Function | None:
     """The function of `code` that is called `name` in the manner of some language: `word_count`, `WordCount`."""
     return _last(code, language, lambda found: same_name(found, name))
+
+
+def first_line(seed: Seed) -> str:
+    """The line of the code that names the function."""
+    name = last_name(seed.name)
+    lines = seed.code.splitlines()
+    return next((line.strip() for line in lines if re.search(rf"\b{re.escape(name)}\b.*\(", line)), lines[0].strip())
 
 
 def _last(code: str, language: str, wanted: Callable[[str], bool]) -> Function | None:

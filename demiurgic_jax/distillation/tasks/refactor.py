@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from demiurgic_jax.curation.seeds import Seed
 from demiurgic_jax.distillation.tasks.answers import fenced
+from demiurgic_jax.distillation.tasks.behaviour import Outcome
 from demiurgic_jax.distillation.tasks.checks import Check
 from demiurgic_jax.distillation.tasks.code_answer import judge_code
 from demiurgic_jax.distillation.tasks.functions import Function, function_named
@@ -13,8 +14,8 @@ from demiurgic_jax.distillation.tasks.task import Kept, Manner, Question, Reject
 
 
 class Refactor(Task):
-    """Kept if the parameters are the same, the code is another and no larger, and the seed's tests, if any, pass; where
-    its behaviour is tested, it must be smaller, or as large with fewer branches."""
+    """Kept if the parameters are the same, the code is another and no larger, and the seed's tests, if any, pass. Where
+    behaviour is tested, there must be tests, and the code must be smaller, or as large with fewer branches."""
 
     name = "refactor"
     tested_seeds_first = True
@@ -49,4 +50,8 @@ class Refactor(Task):
                 "branches": f"{function.branches}/{original.branches}",
             }
 
-        return judge_code(seed, turns[0].answer, look, check)
+        def tested(function: Function, tests: Outcome) -> dict[str, str] | Rejected:
+            proven = tests in ("passed", "not run") or check != "behaviour"
+            return {} if proven else Rejected("not proven", "the original cannot be run by itself")
+
+        return judge_code(seed, turns[0].answer, look, check, tested=tested)
