@@ -9,12 +9,13 @@ from test_verification import ask, verify
 
 from demiurgic_jax.curation.seeds import cut_seeds
 from demiurgic_jax.curation.sources import SourceFile
+from demiurgic_jax.data.completer import Completion, CompletionRequest
 from demiurgic_jax.distillation.conversations import conversations
 from demiurgic_jax.distillation.ledger import Ledger
 from demiurgic_jax.distillation.requests import plan_requests
 from demiurgic_jax.distillation.tasks.complete import Complete
 from demiurgic_jax.distillation.tasks.prompts import version
-from demiurgic_jax.distillation.tasks.task import Manner
+from demiurgic_jax.distillation.tasks.task import Kept, Manner, Turn
 from demiurgic_jax.sandbox.bubblewrap import why_unavailable
 
 CODE = '''def double_all(values: list[int]) -> list[int]:
@@ -88,6 +89,20 @@ def test_difficulty_and_style_are_spread_over_the_requests_and_depend_on_nothing
     assert len(set(texts(Manner("plain")))) == 2
     versions = {each.version for each in plan_requests(seeds, tasks={"fix": 1}, seed=1, max_tokens=9)}
     assert versions == {version("fix", "plain")}
+
+
+@pytest.mark.skipif(why_unavailable() is not None, reason=f"no sandbox: {why_unavailable()}")
+def test_a_tested_completion_ends_with_its_function(seeds):
+    (seed,) = seeds
+    question = next(
+        built for number in range(20)
+        if (built := Complete().build(seed, random.Random(number), Manner())).prompt.endswith("values:")
+    )  # fmt: skip
+    request = CompletionRequest(prompt=question.prompt, stop=question.stop)
+    rest = seed.code[len(question.prompt) :]
+    turn = Turn(request, Completion(rest + "\n\n# Example\nprint(double_all([1]))\n", "stop", 1, 1))
+    judged = Complete().judge(seed, [turn], "behaviour")
+    assert judged == Kept(rest, {"syntax": "parses", "tests": "passed"})
 
 
 def test_gaps_are_whole_statements_and_the_original_fills_them(seeds):

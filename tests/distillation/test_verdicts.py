@@ -115,6 +115,7 @@ def test_every_verdict_is_the_one_that_a_person_gives(language):
         ("complete", gap, [code(middle.replace("> limit", "< limit"))], "tests failed"),
         ("complete", gap, [code(middle + " ) {{ (")], "does not parse"),
         ("complete", gap, [code(original)], "not the gap alone"),
+        ("complete", gap, [code(sample.function(sample.cheat))], "not the gap alone"),
         ("generate", exercise, [asked, code(simpler), fenced(CASES, "json")], "kept, passed"),
         ("generate", exercise, [asked, code(wrong), fenced(CASES, "json")], "tests failed"),
         ("generate", exercise, [asked, code(cheat), fenced(CASES, "json")], "tests failed"),

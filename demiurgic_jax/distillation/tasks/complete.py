@@ -13,6 +13,7 @@ from demiurgic_jax.curation.languages import is_comment, language_named, syntax_
 from demiurgic_jax.curation.python_code import syntax_tree
 from demiurgic_jax.curation.seeds import Seed
 from demiurgic_jax.distillation.tasks.answers import code_in, fenced, useless
+from demiurgic_jax.distillation.tasks.behaviour import last_name
 from demiurgic_jax.distillation.tasks.checks import Check, run_checks
 from demiurgic_jax.distillation.tasks.functions import first_line, function_named
 from demiurgic_jax.distillation.tasks.prompts import NAMES, SYSTEM
@@ -63,6 +64,8 @@ class Complete(Task):
         kept = _whole_lines(prompt, text, seed)
         if kept is None:
             return Rejected("does not parse")
+        if check == "behaviour":
+            kept = _to_its_end(prompt, kept, seed)
         comment = _LINE_COMMENTS.get(seed.language, "//")
         lines = [line.strip() for line in kept.splitlines()]
         if not any(line and not line.startswith(comment) and line != "}" for line in lines):
@@ -79,7 +82,7 @@ class Complete(Task):
             return Rejected("no code")
         if not middle.strip():
             return Rejected("adds no code")
-        if first_line(seed) in middle:
+        if first_line(seed) in middle or _defines(middle, seed):
             return Rejected("not the gap alone", "the answer begins the function again")
         middle = next((each for each in _fitted(prefix, middle) if _parses(prefix + each + suffix, seed)), "")
         if not middle:
@@ -101,6 +104,22 @@ def _single(seed: Seed) -> Definition | None:
         if len(found) == 1 and found[0].code == seed.code:
             return found[0]
     return None
+
+
+def _defines(middle: str, seed: Seed) -> bool:
+    """Whether the function is begun again in its own gap."""
+    try:
+        return function_named(textwrap.dedent(middle), seed.name, seed.language) is not None
+    except SyntaxError:
+        return False
+
+
+def _to_its_end(prompt: str, kept: str, seed: Seed) -> str:
+    """`kept` without what stands behind the function: examples of its use, mostly."""
+    whole = prompt + kept
+    found = [each for each in definitions(whole, seed.language) if last_name(each.name) == last_name(seed.name)]
+    end = found[0].end_line if found else whole.count("\n")
+    return "".join(whole.splitlines(keepends=True)[:end])[len(prompt) :] or kept
 
 
 def _parses(text: str, seed: Seed) -> bool:
