@@ -8,6 +8,7 @@ from demiurgic_jax.distillation.tasks.behaviour import Case, cases_of, check_cas
 from demiurgic_jax.distillation.tasks.calling import whole_program
 from demiurgic_jax.distillation.tasks.plain_data import same
 from demiurgic_jax.sandbox.bubblewrap import why_unavailable
+from demiurgic_jax.sandbox.toolchains import why_missing
 
 needs_bubblewrap = pytest.mark.skipif(why_unavailable() is not None, reason=f"no sandbox: {why_unavailable()}")
 
@@ -109,3 +110,26 @@ def test_results_are_equal_to_nine_digits_and_a_truth_value_is_no_number():
     assert not same("1", 1)
     assert not same(0.300001, 0.3)
     assert not same(None, [])
+
+
+ODD = {
+    "python": "def f(a, n):\n    return a + chr(n) + '\\n\"\\\\é'\n",
+    "javascript": "function f(a, n) { return a + String.fromCharCode(n) + '\\n\"\\\\é'; }\n",
+    "typescript": "function f(a: string, n: number): string { return a + String.fromCharCode(n) + '\\n\"\\\\é'; }\n",
+    "go": 'func f(a string, n int) string { return a + string(rune(n)) + "\\n\\"\\\\é" }\n',
+    "rust": 'fn f(a: &str, n: u32) -> String { format!("{}{}\\n\\"\\\\é", a, char::from_u32(n).unwrap()) }\n',
+    "java": 'class C { static String f(String a, int n) { return a + (char) n + "\\n\\"\\\\é"; } }\n',
+    "cpp": 'std::string f(const std::string& a, int n) { return a + char(n) + "\\n\\"\\\\é"; }\n',
+}
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize(
+    "language", [pytest.param(each, marks=[] if each in ("python", "javascript") else pytest.mark.slow) for each in ODD]
+)
+def test_any_text_comes_back_whole_from_every_language(language):
+    if missing := why_missing(language):
+        pytest.skip(missing)
+    cases = [Case(['say "x"\t\\', 1], 'say "x"\t\\\x01\n"\\é'), Case(["", 65], 'A\n"\\é')]
+    assert check_cases(cases, language, ODD[language], "f") == "passed"
+    assert check_cases([*cases, Case(["", 66], "b")], language, ODD[language], "f") == "failed"

@@ -113,30 +113,31 @@ CALLS
 }
 """
 _CPP = """
-#include <iostream>
-#include <sstream>
+#include <cmath>
+#include <cstdio>
 #include <string>
 #include <type_traits>
 #include <vector>
-#include <cmath>
-#include <iomanip>
 std::string text(const std::string& value) {
-    std::ostringstream whole; whole << '"';
+    std::string whole = "\\"";
+    char code[8];
     for (unsigned char each : value) {
-        if (each == '"' || each == '\\\\') whole << '\\\\' << each;
-        else if (each < 32) whole << "\\\\u" << std::hex << std::setw(4) << std::setfill('0') << int(each) << std::dec;
-        else whole << each;
+        if (each == '"' || each == '\\\\') whole += '\\\\';
+        std::snprintf(code, sizeof code, each < 32 ? "\\\\u%04x" : "%c", each);
+        whole += code;
     }
-    whole << '"'; return whole.str();
+    return whole + '"';
 }
 std::string text(char value) { return text(std::string(1, value)); }
 std::string text(const char* value) { return text(std::string(value)); }
 template <class T> typename std::enable_if<std::is_arithmetic<T>::value, std::string>::type text(T value) {
-    std::ostringstream whole;
     if (std::is_same<T, bool>::value) return value ? "true" : "false";
-    if (std::is_floating_point<T>::value && std::isnan((double)value)) return "NaN";
-    if (std::is_floating_point<T>::value && std::isinf((double)value)) return value > 0 ? "Infinity" : "-Infinity";
-    whole << std::setprecision(17) << value; return whole.str();
+    if (!std::is_floating_point<T>::value) return std::to_string(value);
+    if (std::isnan((double)value)) return "NaN";
+    if (std::isinf((double)value)) return value > 0 ? "Infinity" : "-Infinity";
+    char digits[40];
+    std::snprintf(digits, sizeof digits, "%.17g", (double)value);
+    return digits;
 }
 template <class A, class B> std::string text(const std::pair<A, B>& value) {
     return "[" + text(value.first) + "," + text(value.second) + "]";
@@ -164,8 +165,8 @@ _CALL = {
         try {{ System.out.println({mark} + text({call})); }}
         catch (Throwable error) {{ System.out.println({mark}); }}""",
     "cpp": """\
-    try {{ std::cout << {mark} << text({call}) << std::endl; }}
-    catch (...) {{ std::cout << {mark} << std::endl; }}""",
+    try {{ std::puts(({mark} + text({call})).c_str()); }} catch (...) {{ std::puts({mark}); }}
+    std::fflush(stdout);""",
 }
 _TEMPLATES = {"go": _GO, "rust": _RUST, "java": _JAVA, "cpp": _CPP}
 _CPP_HEADERS = "".join(
