@@ -12,6 +12,8 @@ from typing import Any
 from demiurgic_jax.training.metrics import read_metrics
 from experiments.workdir import Workdir, write_json
 
+# Beside the shards, from where the report lies.
+DATA_CARD = "shards/DATA_CARD.md"
 _TASK = re.compile(r"heldout/task/[^/]+/cross_entropy")
 
 
@@ -218,6 +220,7 @@ def tables(figures: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[s
                     for split, count in figures["shards"]["documents"].items()
                 ),
                 ["licences", _counts(figures["shards"]["licences"]["train"])],
+                ["data card", DATA_CARD],
             ],
         ),
         (
@@ -271,7 +274,7 @@ def markdown_page(figures: Mapping[str, Any], completions: Sequence[Mapping[str,
     lines = [f"# {figures['experiment']}", "", f"![loss curves]({picture})", ""]
     for title, heads, rows in tables(figures):
         lines += [f"## {title}", "", f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-        lines += [f"| {' | '.join(row)} |" for row in rows] + [""]
+        lines += [f"| {' | '.join(row)} |".replace(DATA_CARD, f"[{DATA_CARD}]({DATA_CARD})") for row in rows] + [""]
     lines += ["## Everyday prompts", "", _everyday_line(figures), ""]
     for row in completions:
         lines += [f"### {row['name']}", ""]
@@ -303,6 +306,7 @@ def html_page(figures: Mapping[str, Any], completions: Sequence[Mapping[str, Any
     for title, heads, rows in tables(figures):
         head = "".join(f"<th>{html.escape(cell)}</th>" for cell in heads) if any(heads) else ""
         body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        body = body.replace(DATA_CARD, f'<a href="{DATA_CARD}">{DATA_CARD}</a>')
         parts.append(f"<h2>{html.escape(title)}</h2><table><tr>{head}</tr>{body}</table>")
     parts.append(f"<h2>Everyday prompts</h2><p>{html.escape(_everyday_line(figures))}</p>")
     for row in completions:

@@ -11,11 +11,13 @@ from demiurgic_jax.errors import UserError
 
 @dataclass(frozen=True)
 class Example:
-    """A verified answer. `id` is the key of its request in the ledger.
+    """A verified answer. `id` is the key in the ledger of its request, or of the first where others followed.
 
-    Either `messages` (a chat, answered by `completion`) or `prompt` (raw text, continued by `completion`) is set.
-    `verdicts` maps a check to its outcome: "syntax" to "parses"; "tests" to "passed", "none" or "not run"; and so on.
-    `cost` is in dollars, all attempts included. `path` and `licence` are those of the seed's file.
+    Either `messages` (a chat, answered by `completion`) or `prompt` (raw text, continued by `completion`) is set; both,
+    and `suffix`, where the chat was about what stands between prompt and suffix. `verdicts` maps a check to its
+    outcome: "syntax" to "parses"; "tests" to "passed", "none" or "not run"; and so on. Tokens and `cost` (dollars) are
+    those of all requests and attempts that it took. `version` names the prompts. `path` and `licence` are those of the
+    seed's file; `language` is that of the answer.
     """
 
     id: str
@@ -23,12 +25,14 @@ class Example:
     language: str
     messages: tuple[Message, ...]
     prompt: str | None
+    suffix: str | None
     completion: str
     verdicts: dict[str, str]
     prompt_tokens: int
     completion_tokens: int
     cost: float
     teacher: str
+    version: str
     seed_id: str
     seed_name: str
     path: str
@@ -41,9 +45,12 @@ class Rejection:
 
     id: str
     task: str
+    language: str
     reason: str
     detail: str
     text: str
+    cost: float
+    teacher: str
 
 
 def write_examples(path: str | Path, examples: Iterable[Example]) -> int:

@@ -9,7 +9,10 @@ from demiurgic_jax.data.completer import CompletionRequest
 
 @dataclass(frozen=True)
 class TeacherRequest:
-    """One task made of one seed, with the seed's provenance and licence."""
+    """One task made of one seed, with the seed's provenance and licence.
+
+    `language` is that of the answer; `version` names the prompts (see tasks/prompts.py).
+    """
 
     task: str
     language: str
@@ -18,6 +21,7 @@ class TeacherRequest:
     path: str
     licence: str
     request: CompletionRequest
+    version: str = ""
 
 
 def request_key(model: str, request: CompletionRequest) -> str:

@@ -16,8 +16,8 @@ def student(
     size: str, hardware: str, context: int, *, tokens: float, answers: int, learning_rate: float = 3e-4
 ) -> ConfigDict:
     """A student of the named `size`, from random numbers, on about `tokens` tokens of code and on `answers` of a
-    teacher that is asked over HTTP: three tenths of them new functions, two tenths each for completion and explanation,
-    three tenths for repair and refactoring.
+    teacher that is asked over HTTP: a quarter of them solved exercises, a fifth completions, the others explanations,
+    repairs, simpler code and translations. An exercise takes three requests, some others two.
 
     `hardware` and `context` decide the fields of `train` that depend on them; what is set on the command line goes
     over that. UserError where no layout is known.
@@ -41,9 +41,10 @@ def student(
             "concurrency": 64,
         }
     )
-    shares = {"complete": 20, "generate": 30, "explain": 20, "fix": 15, "refactor": 15}
+    shares = {"complete": 20, "generate": 25, "explain": 15, "fix": 15, "refactor": 10, "translate": 15}
     config.teach.tasks = {task: answers * share // 100 for task, share in shares.items()}
-    config.teach.update({"max_tokens": 768, "temperature": 0.6})
+    config.teach.update({"max_tokens": 768, "temperature": 0.6, "prompts": "styled"})
+    config.verify.tests = "behaviour"
     config.tokenizer.update({"kind": "sentencepiece", "vocab_size": named_config(size).vocab_size})
     config.shards.update(
         {

@@ -61,7 +61,11 @@ def get_config() -> ConfigDict:
     )
     config.teach = ConfigDict(
         {
-            "tasks": {"complete": 12, "generate": 16, "explain": 10, "fix": 6, "refactor": 6},
+            "tasks": {"complete": 12, "generate": 16, "explain": 10, "fix": 6, "refactor": 6, "translate": 0},
+            # plain: one short sentence each; styled: system prompts, several difficulties and styles, gaps to fill,
+            # invented exercises, bugs by the teacher. See docs/knowledge_distillation.md.
+            "prompts": "plain",
+            "translate_to": (),  # languages; empty: all seven
             "max_tokens": 112,
             "temperature": 0.3,
             "top_p": 0.95,
@@ -69,6 +73,8 @@ def get_config() -> ConfigDict:
             "logprobs": 0,  # alternatives per token to be stored with the answers, where the teacher gives them
         }
     )
+    # What answers are tested by in the sandbox: examples in docstrings, or also the behaviour of the code asked about.
+    config.verify = ConfigDict({"tests": "examples"})
     config.tokenizer = ConfigDict({"kind": "teacher", "vocab_size": 0})
     config.shards = ConfigDict(
         {
@@ -76,6 +82,9 @@ def get_config() -> ConfigDict:
             "code_tokens": 38_000,
             "heldout_code_tokens": 4_000,
             "max_document_tokens": 512,
+            # The most examples of a task, a language or both, as a number or, up to 1.0, as a share of all:
+            # (("explain", 0.2), ("python", 0.5), ("fix/go", 1000)). Those that passed tests come first.
+            "at_most": (),
             "soft_targets": 32,  # entries kept per token at most; 0 for text alone
             "top_p": 0.98,  # mass after which the others go to the rest bucket
             "sources": (),  # more text, a set each: ({"name": "mine", "path": "mine/*.jsonl"},); see docs/data.md

@@ -3,6 +3,7 @@
 WORKDIR/shards/train, heldout          what training reads
 WORKDIR/shards/text/train, heldout     the same without soft targets, where a teacher scores them
 WORKDIR/shards/sources/NAME            text of config.shards.sources, a set each
+WORKDIR/shards/DATA_CARD.md            what is in them, from whom, and what was rejected
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,19 +11,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from demiurgic_jax.curation.seeds import Seed, is_heldout, read_seeds
-from demiurgic_jax.data.chat import encode_example
 from demiurgic_jax.data.document import Document
 from demiurgic_jax.data.mixture import Mixture, MixtureConfig
 from demiurgic_jax.data.shards import ShardSet, ShardSetWriter, write_shards
 from demiurgic_jax.data.sources import SourceConfig, source_digest, source_documents, source_files
 from demiurgic_jax.data.tokenizer import Tokenizer
-from demiurgic_jax.distillation.example import Example, read_examples
+from demiurgic_jax.distillation.example import read_examples
+from demiurgic_jax.distillation.mix import limits_of, mixed
 from demiurgic_jax.errors import UserError
+from experiments.data_card import data_card
 from experiments.progress import StageProgress
 from experiments.stages.cache import cache_folder
+from experiments.stages.documents import encoded
 from experiments.stages.stage import Run, Stage
 from experiments.stages.tokenizer import run_tokenizer
 from experiments.teacher import has_local_teacher, local_teacher
@@ -66,6 +67,13 @@ def _sources(run: Run) -> list[SourceConfig]:
     return sources
 
 
+def _at_most(run: Run) -> dict[str, float]:
+    pairs = run.config.shards.at_most
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+        raise UserError(f"config.shards.at_most={pairs!r} holds no pairs: give (('explain', 0.2), ('fix/go', 1000))")
+    return dict(pairs)
+
+
 def _source_folder(run: Run, name: str) -> Path:
     return run.file("shards", "sources") / name
 
@@ -74,6 +82,7 @@ def _check(run: Run) -> None:
     for source in _sources(run):
         if source.path:
             source_files(source)
+    limits_of(_at_most(run), 1)
     if run.config.shards.soft_targets and not has_local_teacher(run):
         raise UserError(
             "config.shards.soft_targets needs the teacher's weights: set config.teacher.path, or "
@@ -89,28 +98,17 @@ def _inputs(run: Run) -> Mapping[str, Any]:
     }
 
 
-def example_document(tokenizer: Tokenizer, example: Example) -> Document:
-    """What of an example is learnt: the answer, not the question."""
-    if example.prompt is None:
-        tokens, mask = encode_example(tokenizer, example.messages, example.completion)
-    else:
-        prompt, answer = tokenizer.encode(example.prompt), tokenizer.encode(example.completion)
-        answer = [*answer, tokenizer.special.eos]
-        tokens = np.array(prompt + answer, np.int32)
-        mask = np.repeat(np.array([0, 1], np.uint8), [len(prompt), len(answer)])
-    return Document(example.id, example.language, example.task, tokens, mask, licence=example.licence)
-
-
-def code_documents(tokenizer: Tokenizer, seeds: Sequence[Seed], budget: int, longest: int) -> list[Document]:
+def code_documents(seeds: Sequence[Seed], tokenizer_folder: Path, budget: int, longest: int) -> list[Document]:
     """Pieces and whole files in turn, each cut at `longest` tokens, until `budget` tokens are there."""
     documents: list[Document] = []
+    if budget <= 0:
+        return documents
     tokens = 0
-    for seed in _alternating(seeds):
+    for document in encoded(_alternating(seeds), tokenizer_folder, longest):
+        documents.append(document)
+        tokens += len(document.tokens)
         if tokens >= budget:
             break
-        ids = np.array(tokenizer.encode(seed.code)[:longest], np.int32)
-        documents.append(Document(seed.id, seed.language, "code", ids, licence=seed.licence))
-        tokens += len(ids)
     return documents
 
 
@@ -131,16 +129,20 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
     config, fraction = run.config.shards, run.config.seeds.heldout_fraction
     tokenizer = run_tokenizer(run)
     seeds = read_seeds(run.file("seeds", "seeds.jsonl"))
-    examples = read_examples(run.file("verify", "examples.jsonl"))
+    verified = read_examples(run.file("verify", "examples.jsonl"))
+    examples = mixed(verified, _at_most(run))
     budgets = {"train": config.code_tokens, "heldout": config.heldout_code_tokens}
     text_sets: dict[str, ShardSet] = {}
+    written: dict[str, list[Document]] = {}
+    folder_of_tokenizer = run.file("tokenizer", "files")
+    longest = config.max_document_tokens
     for split in SPLITS:
         heldout = split == "heldout"
         code = [seed for seed in seeds if is_heldout(seed.path, fraction) == heldout]
-        documents = code_documents(tokenizer, code, budgets[split], config.max_document_tokens)
+        documents = code_documents(code, folder_of_tokenizer, budgets[split], longest)
         kept = [each for each in examples if is_heldout(each.path, fraction) == heldout]
-        answers = [example_document(tokenizer, each) for each in kept]
-        documents += [each for each in answers if len(each.tokens) <= config.max_document_tokens]
+        answers = encoded(kept, folder_of_tokenizer, longest)
+        documents += [each for each in answers if len(each.tokens) <= longest]
         if not documents:
             raise UserError(
                 f"no document is left for the {split} set: raise config.seeds.heldout_fraction or max_files"
@@ -151,7 +153,13 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
         text_sets[split] = write_shards(
             folder, documents, tokenizer=tokenizer, num_shards=config.num_shards, provenance=provenance
         )
+        written[split] = documents
         progress.doing(f"{split}: {len(documents):,} documents")
+    learnt = {each.key for documents in written.values() for each in documents}
+    used = [each for each in examples if each.id in learnt]
+    left_out = {"by config.shards.at_most": len(verified) - len(examples), "too long": len(examples) - len(used)}
+    outputs = {stage: run.outputs(stage) for stage in ("seeds", "teach", "verify")}
+    run.file("shards", "DATA_CARD.md").write_text(data_card(run.name, written, used, outputs, left_out))
     sets = _scored(run, text_sets, progress) if config.soft_targets else text_sets
     sets |= {source.name: _source_set(run, source, tokenizer, progress) for source in _sources(run)}
     totals = {split: each.manifest for split, each in sets.items()}
@@ -213,7 +221,7 @@ def _digest(documents: Sequence[Document]) -> str:
 
 SHARDS = Stage(
     name="shards",
-    needs=("seeds", "verify", "tokenizer"),
+    needs=("seeds", "teach", "verify", "tokenizer"),
     check=_check,
     inputs=_inputs,
     execute=_execute,

@@ -1,16 +1,26 @@
-"""teach: the teacher answers the five tasks about the seeds; every answer goes to the ledger as it comes."""
+"""teach: the teacher answers the tasks' questions about the seeds; every answer goes to the ledger as it comes.
 
+A task may ask again about an answer: so the requests go out in rounds, until no conversation has anything left to ask.
+"""
+
+import contextlib
 import re
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
+from demiurgic_jax.curation.languages import LANGUAGES, language_named
 from demiurgic_jax.curation.seeds import Seed, read_seeds
+from demiurgic_jax.distillation.conversations import conversations
+from demiurgic_jax.distillation.ledger import Ledger
 from demiurgic_jax.distillation.merging import ended_keys
 from demiurgic_jax.distillation.price_table import list_price
 from demiurgic_jax.distillation.request import TeacherRequest, in_shard
 from demiurgic_jax.distillation.requests import plan_requests
 from demiurgic_jax.distillation.spending import forecast, spending
+from demiurgic_jax.distillation.tasks.prompts import Prompts
+from demiurgic_jax.distillation.tasks.registry import task_named
+from demiurgic_jax.distillation.tasks.task import Manner
 from demiurgic_jax.errors import UserError
 from experiments.progress import StageProgress
 from experiments.stages.cache import cache_folder
@@ -22,9 +32,7 @@ from experiments.workdir import canonical_hash, shard_ledgers
 def planned_requests(run: Run) -> tuple[list[TeacherRequest], list[Seed]]:
     """What the teacher is asked, a pure function of the seeds and the config; and those seeds."""
     config = run.config.teach
-    every = read_seeds(run.file("seeds", "seeds.jsonl"))
-    # The tasks know no other language yet.
-    seeds = [seed for seed in every if seed.kind != "file" and seed.language == "python"]
+    seeds = [seed for seed in read_seeds(run.file("seeds", "seeds.jsonl")) if seed.kind != "file"]
     requests = plan_requests(
         seeds,
         tasks=config.tasks.to_dict(),
@@ -33,10 +41,31 @@ def planned_requests(run: Run) -> tuple[list[TeacherRequest], list[Seed]]:
         temperature=config.temperature,
         top_p=config.top_p,
         logprobs=config.logprobs or None,
+        manner=_manner(run),
     )
     if not requests:
         raise UserError("no seed suits any task of config.teach.tasks: raise the counts, or give code with functions")
     return requests, seeds
+
+
+def _manner(run: Run) -> Manner:
+    config = run.config.teach
+    if config.prompts not in get_args(Prompts):
+        raise UserError(f"config.teach.prompts={config.prompts!r} is unknown: choose plain or styled")
+    return Manner(config.prompts, tuple(language_named(name).name for name in config.translate_to or LANGUAGES))
+
+
+def _next_round(requests: Sequence[TeacherRequest], seeds: Sequence[Seed], ledger: Ledger) -> list[TeacherRequest]:
+    """What was asked and what is to be asked now: the first questions, then what follows from their answers. Empty
+    once nothing is left to ask."""
+    every = [request for talk in conversations(requests, seeds, ledger.answer) for request in talk.requests]
+    return every if ledger.pending([each.request for each in every]) else []
+
+
+def _check(run: Run) -> None:
+    _manner(run)
+    for name in run.config.teach.tasks:
+        task_named(name)
 
 
 def _inputs(run: Run) -> Mapping[str, Any]:
@@ -48,15 +77,17 @@ def _inputs(run: Run) -> Mapping[str, Any]:
 
 
 def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
-    requests, _ = planned_requests(run)
+    requests, seeds = planned_requests(run)
     measured: dict[str, Any] = {}
-    with open_ledger(run) as ledger:
-        pending = ledger.pending([each.request for each in requests])
-        stopped = None
-        if pending:
-            with teacher_url(run, cache_folder(), progress) as url:
-                progress.doing(f"asking {run.config.teacher.model} at {url}")
-                asked, measured["tokens_per_second"] = ask_teacher(run, url, requests, ledger, progress)
+    stopped = None
+    with open_ledger(run) as ledger, contextlib.ExitStack() as server:
+        url = ""
+        while stopped is None and (wanted := _next_round(requests, seeds, ledger)):
+            url = url or server.enter_context(teacher_url(run, cache_folder(), progress))
+            progress.doing(f"asking {run.config.teacher.model} at {url}")
+            # The first round says how fast the teacher is; the others are small.
+            asked, speed = ask_teacher(run, url, wanted, ledger, progress)
+            measured.setdefault("tokens_per_second", speed)
             stopped = asked.stopped
             if asked.batched:
                 raise UserError(stopped or "requests are in batches under way: run the same command again")
@@ -67,11 +98,13 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
                 )
             if stopped:
                 progress.say(stopped)
-        answers = [ledger.answer(each.request) for each in requests]
+        talks = conversations(requests, seeds, ledger.answer)
         summary = ledger.summary()
+    answers = [answer for talk in talks for answer in (*talk.answers, *([None] if talk.open else []))]
     kept = [answer for answer in answers if answer is not None]
     return {
         "asked": dict(sorted(Counter(each.task for each in requests).items())),
+        "follow_ups": sum(max(0, len(talk.turns) - 1) for talk in talks),
         "answered": len(kept),
         "unanswered": len(answers) - len(kept),
         "answers_sha256": canonical_hash([answer and answer.completion.text for answer in answers]),
@@ -88,7 +121,7 @@ def ask_shard(run: Run, shard: str, progress: StageProgress) -> None:
     if match is None or not int(match[1]) < int(match[2]):
         raise UserError(f"--shard={shard} is no part of a whole: give I/N with I from 0 to N-1, e.g. 0/4")
     part, parts = int(match[1]), int(match[2])
-    requests, _ = _cut_requests(run)
+    requests, seeds = _cut_requests(run)
     mine = run.workdir.shard_ledger(part, parts)
     others = [path for path in (run.workdir.ledger, *shard_ledgers(run.workdir.path)) if path.exists() and path != mine]
     ended = set().union(*map(ended_keys, others))
@@ -96,15 +129,20 @@ def ask_shard(run: Run, shard: str, progress: StageProgress) -> None:
         keys = {ledger.key(each.request): each for each in requests}
         wanted = [each for key, each in keys.items() if in_shard(key, part, parts) and key not in ended]
         progress.say(f"{len(wanted):,} of {len(keys):,} requests are this shard's and have no answer elsewhere")
-        if not ledger.pending([each.request for each in wanted]):
-            return
-        with teacher_url(run, cache_folder(), progress) as url:
-            asked, _ = ask_teacher(run, url, wanted, ledger, progress, budget_of(run.config, parts))
-    progress.say(f"{asked.answered:,} answered, {asked.failed + asked.refused:,} failed, ${asked.dollars:,.4f} spent")
-    if asked.stopped:
-        progress.say(asked.stopped)
-    if asked.failed:
-        raise UserError(f"{asked.failed} requests got no answer: run the same command again to ask them again")
+        with contextlib.ExitStack() as server:
+            url, stopped = "", None
+            # What follows from a shard's answers is that shard's, whatever its key.
+            while stopped is None and (asking := _next_round(wanted, seeds, ledger)):
+                url = url or server.enter_context(teacher_url(run, cache_folder(), progress))
+                asked, _ = ask_teacher(run, url, asking, ledger, progress, budget_of(run.config, parts))
+                failed = asked.failed + asked.refused
+                progress.say(f"{asked.answered:,} answered, {failed:,} failed, ${asked.dollars:,.4f} spent")
+                if stopped := asked.stopped:
+                    progress.say(stopped)
+                if asked.failed:
+                    raise UserError(
+                        f"{asked.failed} requests got no answer: run the same command again to ask them again"
+                    )
 
 
 def price_run(run: Run, progress: StageProgress) -> None:
@@ -113,8 +151,12 @@ def price_run(run: Run, progress: StageProgress) -> None:
     requests, _ = _cut_requests(run)
     panel = described_teachers(run.config)
     by_model: dict[str, list[TeacherRequest]] = {}
-    for each in {panel.key(each.request): each for each in requests}.values():
-        by_model.setdefault(panel.teacher_of(each.request).model, []).append(each)
+    distinct = {panel.key(each.request): each for each in requests}
+    styled = run.config.teach.prompts == "styled"
+    for each in distinct.values():
+        # What follows from an answer is not known yet: it is taken to be as long as the first question.
+        turns = task_named(each.task).most_turns if styled else 1
+        by_model.setdefault(panel.teacher_of(each.request).model, []).extend([each] * turns)
     prices = {teacher.model: teacher.price for teacher in panel.teachers if teacher.price is not None}
     if missing := sorted(set(by_model) - set(prices)):
         list_price(missing[0])
@@ -124,7 +166,7 @@ def price_run(run: Run, progress: StageProgress) -> None:
         lengths = {task: row["completion_tokens"] / row["settled"] for task, row in by_task.items() if row["settled"]}
     lines = forecast(by_model, prices, lengths)
     wanted = sum(run.config.teach.tasks.values())
-    scale = wanted / sum(line.requests for line in lines)
+    scale = wanted / len(distinct)
     for line in lines:
         progress.say(
             f"{line.model}  {line.task:<10} {line.requests:>7,} requests  {line.prompt_tokens:>12,} tokens in  "
@@ -134,7 +176,7 @@ def price_run(run: Run, progress: StageProgress) -> None:
     progress.say(f"together ${likely:,.2f} likely, ${most:,.2f} at most; nothing was sent")
     if scale > 1.01:
         progress.say(
-            f"these seeds give {sum(line.requests for line in lines):,} of {wanted:,} requests; all of them, alike, "
+            f"these seeds give {len(distinct):,} of {wanted:,} requests; all of them, alike, "
             f"${likely * scale:,.2f} likely, ${most * scale:,.2f} at most"
         )
     budget = run.config.teacher.budget_dollars
@@ -151,6 +193,7 @@ def _cut_requests(run: Run) -> tuple[list[TeacherRequest], list[Seed]]:
 TEACH = Stage(
     name="teach",
     needs=("seeds",),
+    check=_check,
     inputs=_inputs,
     execute=_execute,
     summary=lambda out: (

@@ -39,7 +39,7 @@ def _texts(run: Run) -> Iterator[str]:
     for example in read_examples(run.file("verify", "examples.jsonl")):
         if not is_heldout(example.path, fraction):
             yield from (message.content for message in example.messages)
-            yield (example.prompt or "") + example.completion
+            yield (example.prompt or "") + example.completion + (example.suffix or "")
 
 
 def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:

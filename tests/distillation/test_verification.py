@@ -6,6 +6,8 @@ import json
 import pytest
 from faulty_server import serving
 
+from demiurgic_jax.curation.decontamination import Benchmarks
+from demiurgic_jax.curation.near_duplicates import MinHashConfig
 from demiurgic_jax.curation.seeds import cut_seeds
 from demiurgic_jax.curation.sources import read_folder, standard_library
 from demiurgic_jax.distillation.asking import Pace, ask_all
@@ -17,7 +19,7 @@ from demiurgic_jax.distillation.requests import plan_requests
 from demiurgic_jax.distillation.tasks.answers import fenced
 from demiurgic_jax.distillation.tasks.registry import TASKS
 from demiurgic_jax.distillation.teacher import HttpTeacher
-from demiurgic_jax.distillation.verification import verify_all
+from demiurgic_jax.distillation.verification import Screen, verify_all
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.sandbox.bubblewrap import bubblewrap_available
 
@@ -39,11 +41,15 @@ def ask(url, path, requests, concurrency):
 
 def verify(path, requests, seeds, **options):
     with Ledger(path, model="test-model") as ledger:
-        return verify_all(requests, ledger, seeds, **{"sandbox": bubblewrap_available(), **options})
+        return verify_all(
+            requests, ledger, seeds, **{"check": "examples" if bubblewrap_available() else "parse", **options}
+        )
 
 
 def test_examples_carry_their_origin_and_do_not_depend_on_arrival(seeds, tmp_path):
-    requests = plan_requests(seeds, tasks={name: 6 for name in TASKS}, seed=3, max_tokens=80, temperature=0.5)
+    requests = plan_requests(
+        seeds, tasks={name: 6 for name in TASKS if name != "translate"}, seed=3, max_tokens=80, temperature=0.5
+    )
     by_text = {}
     for request in requests:
         question = request.request
@@ -108,7 +114,7 @@ def test_an_answer_of_absurd_depth_is_rejected_not_raised(seeds, tmp_path):
 
     with serving(reply) as server:
         ask(server.url, tmp_path / "l.sqlite", requests, 1)
-    examples, rejections = verify(tmp_path / "l.sqlite", requests, seeds, sandbox=False)
+    examples, rejections = verify(tmp_path / "l.sqlite", requests, seeds, check="parse")
     assert len(examples) + len(rejections) == 3
     assert {rejection.task for rejection in rejections} >= {"fix", "refactor"}
     assert {rejection.reason for rejection in rejections} <= {"nested too deep", "does not parse", "another signature"}
@@ -125,3 +131,40 @@ def test_bad_example_rows_are_named(tmp_path):
     path.write_text(json.dumps({"id": "x"}) + "\n")
     with pytest.raises(UserError, match=r"examples\.jsonl line 1 is not an example"):
         read_examples(path)
+
+
+def test_copies_of_benchmarks_and_of_each_other_do_not_pass_and_secrets_are_redacted(seeds, tmp_path):
+    problem = (
+        "Given a list of daily temperatures, return for every day how many days one has to wait until a warmer one, or "
+        "zero where no such day comes before the list ends."
+    )
+    key = "ghp_" + "a1B2c3D4" * 4 + "e5F6"
+    long = " ".join(f"It looks at part {number} of what it is given." for number in range(12))
+    requests = plan_requests(seeds, tasks={"explain": 5}, seed=3, max_tokens=80)
+    by_question = {each.request.messages[0].content: number for number, each in enumerate(requests)}
+    names = [each.seed_name.rpartition(".")[2] for each in requests]
+
+    def reply(body):
+        number = by_question[body["messages"][0]["content"]]
+        return f"{names[number]}: " + [
+            problem, long, long, f"it sends {key} to the server that answers all of the questions in the end.",
+            "something of its own, which nobody else has said in so many words before today.",
+        ][number]  # fmt: skip
+
+    path = tmp_path / "ledger.sqlite"
+    with serving(reply) as server:
+        ask(server.url, path, requests, 1)
+    screen = Screen(
+        benchmarks=Benchmarks({"Own/7": {"prompt": problem}}), near_duplicates=MinHashConfig(), redact=("secrets",)
+    )
+    examples, rejections = verify(path, requests, seeds, screen=screen)
+    assert [(each.reason, each.detail[:5]) for each in rejections] == [
+        ("benchmark problem", "Own/7"), ("near-duplicate", "of " + examples[0].id[:2]),
+    ]  # fmt: skip
+    assert len(examples) == 3
+    assert key not in str(examples)
+    assert "GITHUB" in examples[1].completion
+    assert len(verify(path, requests, seeds)[0]) == 5
+    with Ledger(path, model="test-model") as ledger:
+        assert ledger.summary().attempts == 5
+        assert all(verdict.kept for verdict in ledger.verdicts().values())

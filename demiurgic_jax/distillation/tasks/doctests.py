@@ -2,12 +2,10 @@
 
 import doctest
 import functools
-from typing import Literal
 
 from demiurgic_jax.curation.seeds import Seed
+from demiurgic_jax.distillation.tasks.behaviour import Outcome
 from demiurgic_jax.sandbox.programs import run_tests
-
-Outcome = Literal["passed", "failed", "none", "not run"]
 
 _PROGRAM = """
 import doctest as _doctest
@@ -40,7 +38,7 @@ def has_examples(seed: Seed) -> bool:
 
 
 def _tests(seed: Seed) -> str | None:
-    if seed.kind != "function" or not seed.docstring:
+    if seed.language != "python" or seed.kind != "function" or not seed.docstring:
         return None
     try:
         examples = doctest.DocTestParser().get_examples(seed.docstring)

@@ -6,9 +6,12 @@ from demiurgic_jax.distillation.tasks.fix import Fix
 from demiurgic_jax.distillation.tasks.generate import Generate
 from demiurgic_jax.distillation.tasks.refactor import Refactor
 from demiurgic_jax.distillation.tasks.task import Task
+from demiurgic_jax.distillation.tasks.translate import Translate
 from demiurgic_jax.errors import UserError
 
-TASKS: dict[str, Task] = {task.name: task for task in (Complete(), Generate(), Explain(), Fix(), Refactor())}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (Complete(), Generate(), Explain(), Fix(), Refactor(), Translate())
+}
 
 
 def task_named(name: str) -> Task:
