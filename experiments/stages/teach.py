@@ -71,6 +71,8 @@ def _check(run: Run) -> None:
 def _inputs(run: Run) -> Mapping[str, Any]:
     teacher = run.config.teacher
     asked: dict[str, Any] = {"model": teacher.model, "path": teacher.path}
+    # Where these ended the asking, more of them lets it go on.
+    asked["bounds"] = [teacher.budget_dollars, teacher.budget_tokens, teacher.total_seconds]
     if teacher.others:
         asked["weights"] = [(each.name, each.model, each.weight) for each in described_teachers(run.config).teachers]
     return {"teach": run.config.teach.to_dict(), "teacher": asked}
