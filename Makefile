@@ -12,7 +12,7 @@ TEST_READY := $(VENV)/.ready-test
 # the page faults, which on a CPU is one part in twenty of a training step.
 RUN := GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m experiments.run
 
-.PHONY: help quickstart scratch test test-slow lint clean
+.PHONY: help quickstart scratch test test-slow test-full-size lint clean
 
 help: ## Lists these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -37,10 +37,13 @@ scratch: $(READY) ## The same with a tokenizer and a network of one's own, from 
 	$(RUN) --config=quickstart_scratch
 
 test: $(TEST_READY) ## The test suite, without the slow ones
-	$(BIN)/python -m pytest -n 2 -m 'not slow'
+	$(BIN)/python -m pytest -n 2 -m 'not slow and not full_size'
 
 test-slow: $(TEST_READY) ## Kills, restarts and whole runs
 	$(BIN)/python -m pytest -m slow
+
+test-full-size: $(TEST_READY) ## The measurements that docs report, at their size; on a machine with nothing else to do
+	$(BIN)/python -m pytest -m full_size -s
 
 lint: $(TEST_READY) ## Style and types
 	$(BIN)/ruff check .

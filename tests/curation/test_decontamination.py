@@ -109,7 +109,7 @@ def benchmarks(shared_data):
     return Benchmarks.read([str(shared_data / name) for name in ("evalplus", "mbpp", "humanevalpack")])
 
 
-@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.full_size)])
 def test_planted_problems_are_found_among_real_seeds(shared_data, benchmarks, count):
     folders = [standard_library()[0], Path(sysconfig.get_path("purelib"))]
     files = (file for folder in folders for file in read_folder(folder, max_bytes=200_000))

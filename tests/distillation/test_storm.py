@@ -76,7 +76,7 @@ def test_a_tight_cap_holds_in_a_storm(tmp_path):
         assert said["unasked"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.full_size
 def test_ten_thousand_requests_a_thousand_at_once_through_a_storm(tmp_path):
     said, seen = weather(tmp_path / "l.sqlite", 10_000, 1_000, 12.0, timeout=20.0, latency=0.3)
     assert seen["most_at_once"] > 500
@@ -115,14 +115,14 @@ def test_kills_lose_no_answer_and_never_pass_the_cap(tmp_path):
     kill_and_go_on(tmp_path / "l.sqlite", 400, 30, 4, 700 * worst, (0.0, 0.4), latency=0.03)
 
 
-@pytest.mark.slow
+@pytest.mark.full_size
 def test_twenty_kills_at_a_thousand_at_once(tmp_path):
     worst = PRICE.worst_case(numbered_requests(10_000)[-1].request) / NANODOLLARS
     lost, summary = kill_and_go_on(tmp_path / "l.sqlite", 10_000, 1_000, 20, 35_000 * worst, (0.0, 3.0), latency=0.1)
     print(lost, summary)
 
 
-@pytest.mark.slow
+@pytest.mark.full_size
 @pytest.mark.parametrize("server", [{"retry_after": True}, {}, {"stated": True}], ids=["retry-after", "bare", "stated"])
 def test_what_the_server_allows_is_used(tmp_path, server):
     per_second, burst, count = 50, 5, 1500
@@ -137,7 +137,7 @@ def test_what_the_server_allows_is_used(tmp_path, server):
     assert used > 0.95
 
 
-@pytest.mark.slow
+@pytest.mark.full_size
 def test_memory_is_that_of_the_requests_however_many_answers_come(tmp_path):
     grown = {}
     for count in (10_000, 40_000):

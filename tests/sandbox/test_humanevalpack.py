@@ -26,7 +26,7 @@ def wrong_rows(language, chosen):
 
 
 @pytest.mark.parametrize("language", FILES)
-@pytest.mark.parametrize(("start", "step"), [(1, 41), pytest.param(0, 1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("start", "step"), [(1, 41), pytest.param(0, 1, marks=pytest.mark.full_size)])
 def test_canonical_solutions_pass_and_buggy_ones_fail(shared_data, language, start, step):
     if why_missing(language):
         pytest.skip(str(why_missing(language)))

@@ -13,7 +13,7 @@ SIZE = 2 * CONFIG.num_parameters
 TINY = replace(named_config("tiny"), vocab_size=512)
 
 
-@pytest.mark.slow
+@pytest.mark.full_size
 def test_peak_memory_is_at_most_1_15_of_a_bfloat16_copy(tmp_path):
     """Above what the same programs take for a model of no size: Python, JAX and its compiler."""
 
