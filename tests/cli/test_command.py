@@ -17,6 +17,7 @@ from cli_process import COMMAND, environment
 from demiurgic_jax.cli.skills import skill_prompt
 from demiurgic_jax.curation.seeds import Seed
 from demiurgic_jax.distillation.tasks.registry import task_named
+from demiurgic_jax.distillation.tasks.task import Manner
 
 PROMPT = "def add(a, b):"
 
@@ -92,7 +93,7 @@ def test_a_skill_asks_a_chat_about_the_code_of_a_file(demiurgic: Callable, url: 
 @SKILLS
 def test_a_skill_asks_in_the_words_that_students_are_trained_with(skill: str):
     seed = Seed("0", "function", "add", "python", CODE, None, "", "add.py", 1, "MIT")
-    question = task_named(skill).build(seed, random.Random(0))
+    question = task_named(skill).build(seed, random.Random(0), Manner())
     (message,) = question.messages
     code = re.search(r"```python\n(.*)```", message.content, re.DOTALL)[1]  # `fix` has broken it
     assert skill_prompt(skill, code) == message.content

@@ -162,20 +162,16 @@ def test_rows_of_the_stack_carry_path_repository_and_licence(tmp_path, suffix):
 
 def test_tfds_rows_are_code_too(tmp_path):
     tfds = pytest.importorskip("tensorflow_datasets")
-    from tensorflow_datasets.core import features
-
-    made = tfds.dataset_builders.store_as_tfds_dataset(
+    text = tfds.features.Text()
+    tfds.dataset_builders.store_as_tfds_dataset(
         name="code",
         version="1.0.0",
-        features=features.FeaturesDict(
-            {"content": features.Text(), "path": features.Text(), "license": features.Text()}
-        ),
-        split_datasets={"train": [{"content": "x = 1\n", "path": "a.py", "license": "MIT"}]},
-        config="one",
-        data_dir=str(tmp_path),
+        data_dir=tmp_path,
+        split_datasets={"train": [(0, {"content": "x = 1\n", "path": "a.py", "license": "MIT"})]},
         disable_shuffling=True,
+        features=tfds.features.FeaturesDict({"content": text, "path": text, "license": text}),
     )
-    files, _ = read(CodeSource(tfds=str(made.data_path)))
+    files, _ = read(CodeSource(tfds=str(tmp_path / "code" / "1.0.0")))
     assert [(file.path, file.text, file.licence) for file in files] == [("a.py", "x = 1\n", "MIT")]
 
 
