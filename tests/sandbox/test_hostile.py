@@ -23,20 +23,29 @@ LIMITS = Limits(
 )  # fmt: skip
 
 
-def descendants_after_closing() -> list[int]:
-    """What still descends from this process once the workers that wait for a job are let go."""
+def descendants() -> set[int]:
+    return set(ProcessTree(os.getpid()).members()[1:])
+
+
+@pytest.fixture
+def nothing_left():
+    """Afterwards no process descends from this one that did not before (another test's server may), once the workers
+    that wait for a job are let go."""
+    workers().close()
+    before = descendants()
+    yield
     workers().close()
     deadline = time.monotonic() + 10
-    while (left := ProcessTree(os.getpid()).members()[1:]) and time.monotonic() < deadline:
+    while descendants() - before and time.monotonic() < deadline:
         time.sleep(0.05)
-    return left
+    assert descendants() - before == set()
 
 
 def test_the_list_is_long_enough():
     assert len(PYTHON) + sum(len(programs) - 2 for programs in COMPILED.values()) >= 60
 
 
-def test_no_python_cheat_or_attack_passes_and_the_harness_lives_on():
+def test_no_python_cheat_or_attack_passes_and_the_harness_lives_on(nothing_left):
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as abstract:
         abstract.bind(f"\0demiurgic-test-{os.getpid()}")
         abstract.listen()
@@ -49,11 +58,10 @@ def test_no_python_cheat_or_attack_passes_and_the_harness_lives_on():
             passed = dict(zip(PYTHON, pool.map(run, PYTHON.values()), strict=True))
     assert [name for name, one in passed.items() if one] == []
     assert run_tests("python", "def f(x):\n    return x * 2\n", PYTHON_TESTS, limits=LIMITS).passed
-    assert descendants_after_closing() == []
 
 
 @pytest.mark.parametrize("language", COMPILED)
-def test_no_cheat_of_another_language_passes(language, monkeypatch, tmp_path):
+def test_no_cheat_of_another_language_passes(language, monkeypatch, tmp_path, nothing_left):
     if why_missing(language):
         pytest.skip(str(why_missing(language)))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -64,5 +72,4 @@ def test_no_cheat_of_another_language_passes(language, monkeypatch, tmp_path):
     assert not run_tests(language, right.replace("2", "3"), tests).passed
     for name, program in programs.items():
         assert not run_tests(language, program, tests).passed, name
-    assert descendants_after_closing() == []
     assert list(tmp_path.iterdir()) == []

@@ -74,7 +74,11 @@ def compiled(
     decoder = Decoder(model, compute_dtype=compute_dtype, remat=remat, gathered_once=gathered_once, layout=layout)
     abstract = abstract_state(model, make_optimizer(OptimizerConfig(), 1000), mesh)
     placed = jax.tree.map(lambda x, leaf: jax.device_put(x, leaf.sharding), params, abstract.params)
-    step = jax.jit(make_gradients(decoder, LOSS, mesh, abstract), in_shardings=(None, batch_sharding(mesh)))
+    gradients = make_gradients(decoder, LOSS, mesh, abstract)
+    # Without a blend that changes from step to step, and without a teacher beside it.
+    step = jax.jit(
+        lambda params, batch: gradients(params, batch, None, None), in_shardings=(None, batch_sharding(mesh))
+    )
     return step, placed
 
 
