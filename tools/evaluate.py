@@ -49,6 +49,7 @@ from demiurgic_jax.evaluation.scores import benchmark_scores, compare_results, f
 from demiurgic_jax.sampling.client import HttpCompleter
 from demiurgic_jax.sandbox.toolchains import why_missing
 from experiments.progress import StageProgress
+from experiments.stages.cache import cache_folder, prepare_jax
 
 USER_ERROR, STOPPED = 2, 130
 
@@ -209,9 +210,8 @@ def _is_foreign(checkpoint: str) -> bool:
 
 
 def _benchmarks(options: argparse.Namespace, progress: StageProgress) -> list[Benchmark]:
-    cache = Path(os.environ.get("DEMIURGIC_CACHE") or Path.home() / ".cache" / "demiurgic")
     data = DataFolder(
-        options.data or default_data_folder(cache),
+        options.data or default_data_folder(cache_folder()),
         any_version=options.any_version,
         download=not options.no_download,
         progress=lambda name, done, total: progress(done, total, "bytes", name),
@@ -272,7 +272,6 @@ def opened_completer(options: argparse.Namespace, progress: StageProgress) -> It
     from demiurgic_jax.checkpoints.checkpoint import open_model
     from demiurgic_jax.interop.imported import import_model
     from demiurgic_jax.sampling.engine import Engine
-    from experiments.stages.cache import prepare_jax
 
     prepare_jax()
     progress.doing(f"opening {options.checkpoint}")

@@ -164,10 +164,15 @@ def _language_of_row(name: str, row: Mapping[str, Any]) -> str:
     return "python"
 
 
-def _problems(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _files(folder: Path) -> list[Path]:
+    """`folder` itself where it is a file, else the files below it, sorted."""
     if not folder.exists():
         raise UserError(f"benchmark folder {folder} does not exist: give a folder of benchmark problems")
-    for path in sorted(each for each in ([folder] if folder.is_file() else folder.rglob("*")) if each.is_file()):
+    return sorted(each for each in ([folder] if folder.is_file() else folder.rglob("*")) if each.is_file())
+
+
+def _problems(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for path in _files(folder):
         if path.name.endswith((".jsonl", ".jsonl.gz")):
             yield from _rows(path)
         elif path.suffix and (language := language_of(path.name, "std::")):
@@ -198,9 +203,6 @@ def benchmarks_digest(folders: list[str] | tuple[str, ...]) -> str:
     """SHA-256 (hex) of the files that `Benchmarks.read` would read."""
     digest = hashlib.sha256()
     for folder in map(Path, folders):
-        folder = folder.expanduser()
-        if not folder.exists():
-            raise UserError(f"benchmark folder {folder} does not exist: give a folder of benchmark problems")
-        for path in sorted(each for each in ([folder] if folder.is_file() else folder.rglob("*")) if each.is_file()):
+        for path in _files(folder.expanduser()):
             digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()

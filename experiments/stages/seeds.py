@@ -61,7 +61,8 @@ def _policy(run: Run) -> LicencePolicy:
     return LicencePolicy(config.policy, tuple(config.allow), tuple(config.deny))
 
 
-def _min_hash(run: Run) -> MinHashConfig:
+def min_hash(run: Run) -> MinHashConfig:
+    """What counts as a near-duplicate, among seeds and among answers."""
     config = run.config.seeds.near_duplicates
     return MinHashConfig(ngram=config.ngram, bands=config.bands, rows=config.rows)
 
@@ -69,7 +70,7 @@ def _min_hash(run: Run) -> MinHashConfig:
 def _inputs(run: Run) -> Mapping[str, Any]:
     clones = cache_folder() / "repositories"
     sources = code_sources(run)
-    _policy(run), _min_hash(run)
+    _policy(run), min_hash(run)
     return {
         "seeds": run.config.seeds.to_dict(),
         "sources": [
@@ -119,7 +120,7 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
 
     seeds: Iterable[Seed] = cut()
     if config.near_duplicates.remove:
-        seeds = without_near_duplicates(seeds, _min_hash(run), dropped)
+        seeds = without_near_duplicates(seeds, min_hash(run), dropped)
     if config.benchmarks:
         seeds = without_benchmarks(seeds, Benchmarks.read(tuple(config.benchmarks)), dropped)
     elif config.sources:

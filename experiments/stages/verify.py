@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from demiurgic_jax.curation.decontamination import Benchmarks, benchmarks_digest
-from demiurgic_jax.curation.near_duplicates import MinHashConfig
 from demiurgic_jax.distillation.example import Example, Rejection, write_examples, write_rejections
 from demiurgic_jax.distillation.tasks.checks import Check
 from demiurgic_jax.distillation.verification import Screen, verify_all
@@ -13,6 +12,7 @@ from demiurgic_jax.errors import UserError
 from demiurgic_jax.sandbox.bubblewrap import bubblewrap_available
 from demiurgic_jax.sandbox.toolchains import toolchains
 from experiments.progress import StageProgress
+from experiments.stages.seeds import min_hash
 from experiments.stages.stage import Run, Stage
 from experiments.stages.teach import planned_requests
 from experiments.teacher import open_ledger
@@ -47,10 +47,9 @@ def _depth(run: Run) -> Check:
 
 def _screen(run: Run) -> Screen:
     config = run.config.seeds
-    near = config.near_duplicates
     return Screen(
         benchmarks=Benchmarks.read(tuple(config.benchmarks)) if config.benchmarks else None,
-        near_duplicates=MinHashConfig(ngram=near.ngram, bands=near.bands, rows=near.rows) if near.remove else None,
+        near_duplicates=min_hash(run) if config.near_duplicates.remove else None,
         redact=tuple(config.redact),
     )
 
