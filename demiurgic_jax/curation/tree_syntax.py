@@ -29,7 +29,13 @@ _UNKNOWN = {
             b" ",
         ),
         (re.compile(rb"^[ \t]*__glibcxx_\w+" + _ARGUMENTS + rb";?[ \t]*$", re.MULTILINE), b" "),
-        (re.compile(rb"\b__(?:device|host|global|forceinline|extension|inline)(?:__)?\b"), b" "),
+        # A statement as a macro's argument.
+        (re.compile(rb"^[ \t]*" + _CAPITALS + rb"\([^{};#]*;[ \t]*\)", re.MULTILINE), b" "),
+        (re.compile(rb"(?<=[)\w.])\s+" + _CAPITALS + rb"(?=\s*>)"), b" "),
+        (re.compile(rb"(?<=\.\.\.)\.\.\.(?=\))"), b" "),
+        (re.compile(rb"\b__(?:device|host|global|forceinline|extension|inline|restrict)(?:__)?\b"), b" "),
+        # A pointer to a member as a type's argument reads like the type that it points to.
+        (re.compile(rb"(?<=\w)\s+\w+::\*(?=[,>])"), b" "),
         (re.compile(rb"\b__(?=(?:try|catch)\b)"), b" "),
         (re.compile(rb"\b__(?:complex|real|imag)__\b"), b" "),
         (re.compile(rb"(?<=\bif)\s+" + _CAPITALS + rb"(?=\s*\()"), b" "),
@@ -38,11 +44,15 @@ _UNKNOWN = {
         (re.compile(rb",\s*" + _CAPITALS + _ARGUMENTS + rb"(?=\s*[,>])"), b" "),
         (re.compile(rb"(?<==)\s*\{\}(?=\s*[,)])"), b"0"),
         (re.compile(rb"\*\s*=\s*nullptr(?=\s*[,>])"), b" "),
-        (re.compile(rb"(?<=\bvoid)\s*\*\s*(?:/\*[^*]*\*/\s*)?=\s*0(?=[,)])"), b" "),
+        (re.compile(rb"(?<=\bvoid)\s*\*\s*(?:/\*[^*]*\*/\s*)?=\s*(?:0|static_cast<[^<>]*>\(0\))(?=[,)])"), b" "),
+        (re.compile(rb"\b__attribute__\s*" + _ARGUMENTS + rb"(?=\s*=)"), b" "),
+        # A type made anew is called like a function.
+        (re.compile(rb"\bdecltype\(\w+\)(?=\s?[({])"), b"f"),
         # Before a qualified name nothing is lost without it, and the grammar has it in types alone.
         (re.compile(rb"\btypename(?=\s+(?:::)?\w+(?:\s*<[^;{}()]*?>)?\s*::)"), b" "),
         # A call of an operator by its name is one of any function.
         (re.compile(rb"(?:(?<=\.)|(?<=->))operator ?(?:->|\+\+|--|\[\]|\(\)|[=!<>+*/-]=?)(?= ?\()"), b"f"),
+        (re.compile(rb"(?<=[;{(])\s*operator (?=delete\()"), b" "),
         (re.compile(rb"(?<=[;{(])\s*operator(?:\+\+|--)(?=\(\))"), b"f"),
     ),
     # Variance of type parameters, newer than the grammar.
