@@ -79,7 +79,7 @@ def get_config() -> ConfigDict:
     config.shards = ConfigDict(
         {
             "num_shards": 2,
-            "code_tokens": 38_000,
+            "code_tokens": 34_000,
             "heldout_code_tokens": 4_000,
             "max_document_tokens": 512,
             # The most examples of a task, a language or both, as a number or, up to 1.0, as a share of all:
@@ -107,7 +107,7 @@ def get_config() -> ConfigDict:
     )
     config.train = ConfigDict(
         {
-            "steps": 88,
+            "steps": 80,
             "batch_size": 1,
             "context": 512,
             "grad_accum_steps": 1,
@@ -122,12 +122,12 @@ def get_config() -> ConfigDict:
             "quantized_matmuls": "none",  # int8, fp8: products with the layers' weights (extra [quantized])
             "remat": "dots",
             "scan_layers": True,
-            "checkpoint_every": 44,
+            "checkpoint_every": 40,
             "keep_checkpoints": 1,  # the newest ones
             "keep_every": 0,  # besides them, those of every so many steps; 0 for none
             "keep_best": 0,  # and so many of those with the lowest held-out figure
             "keep_best_metric": "heldout/cross_entropy",
-            "eval_every": 44,
+            "eval_every": 40,
             "hang_seconds": 0.0,  # without progress for so long a run ends itself (exit status 124); 0: never
             "mesh": {"data": 1, "fsdp": -1, "context": 1, "tensor": 1},
             "optimizer": {
