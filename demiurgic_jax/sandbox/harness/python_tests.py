@@ -253,6 +253,13 @@ def bind(peer, names, namespace, tree):
             namespace[name] = value
 
 
+def why_not_loaded(message):
+    if message is None:
+        return "the candidate left while it was loaded"
+    _, _, lineage, (_, text), *_ = message
+    return f"{lineage[0][1]}: {text}"
+
+
 def run_collected(namespace, before):
     """Test functions and cases that the tests define and leave to a runner."""
     # Not imported for tests that do without it: that would take longer than they do.
@@ -289,7 +296,7 @@ def main():
     sys.argv = ["tests.py"]
     loaded = peer.receive()
     if loaded is None or loaded[0] != "loaded":
-        os.write(report, b"the candidate could not be loaded" if loaded else b"the candidate left while it was loaded")
+        os.write(report, why_not_loaded(loaded).encode("utf-8", "replace")[:1000])
         os._exit(1)
     sys.stdout.write(loaded[-1])
     source = job["tests"] + (f"\n\ncheck({entry})\n" if entry and "def check(" in job["tests"] else "")
