@@ -67,8 +67,9 @@ def isolated(
             wrap += ["--ro-bind", path, path]
     for path in writable:
         wrap += ["--bind", path, path]
-    # The root and /dev are themselves tmpfs without a size: left writable, they would hold any amount of memory.
-    wrap += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", HOME]
+    # The root and /dev are themselves tmpfs without a size: left writable, they would hold any amount of memory. In
+    # /proc lie the kernel's settings, which whoever is root outside may write whatever rights were dropped.
+    wrap += ["--remount-ro", "/dev", "--remount-ro", "/proc", "--remount-ro", "/", "--chdir", HOME]
     if seccomp is not None:
         wrap += ["--seccomp", str(seccomp)]
     return [*wrap, "--", *command]

@@ -1,11 +1,13 @@
 """Programs that cheat or attack, by what they try. The tests ask `f(x)` to be x * 2, or a language's equal of it."""
 
 import os
-import socket
 from pathlib import Path
 
+from tests.sandbox.host import Host
+
 SECRET = Path(__file__).resolve()
-PYTHON_TESTS = "assert f(2) == 4\nassert f('ab') == 'abab'\nassert f([1]) == [1, 1]\n"
+# What comes back is printed, so that a secret in it would be seen.
+PYTHON_TESTS = "first = f(2)\nprint(first)\nassert first == 4\nassert f('ab') == 'abab'\nassert f([1]) == [1, 1]\n"
 _WRONG = "\ndef f(x):\n    return None\n"
 _EQUAL = "class Any:\n    def __eq__(self, o): return True\n    def __ne__(self, o): return False\n"
 
@@ -66,7 +68,7 @@ PYTHON = {
     "reading the tests by /proc": "import os\ndef f(x):\n    out = []\n    for p in filter(str.isdigit, os.listdir('/proc')):\n        for fd in os.listdir(f'/proc/{p}/fd'):\n            if int(fd) > 4: out.append(open(f'/proc/{p}/fd/{fd}', 'rb').read(1))\n    return out\n",
     "symlink out": "import os\nos.symlink('/proc/1/root/root', '/tmp/link')\ndef f(x):\n    return os.listdir('/tmp/link') + os.listdir('/proc/1/cwd/root')\n",
     "write to the system": "open('/usr/bin/python3', 'wb').write(b'')\n",
-    "write to kernel settings": "open('/proc/sys/kernel/core_pattern', 'w').write('|/tmp/x')\n",
+    "write to kernel settings": "open('/proc/sys/kernel/core_pattern', 'r+').write('core')\n",
     "network by IPv4": "import socket\ndef f(x):\n    return socket.create_connection(('127.0.0.1', {port}), timeout=1).recv(9)\n",
     "network by IPv6": "import socket\ndef f(x):\n    return socket.create_connection(('::1', {port}), timeout=1).recv(9)\n",
     "network by name": "import urllib.request\ndef f(x):\n    return urllib.request.urlopen('http://example.com', timeout=1).read()\n",
@@ -121,5 +123,24 @@ COMPILED = {
 }  # fmt: skip
 
 
-def with_port(program: str, server: socket.socket) -> str:
-    return program.replace("{port}", str(server.getsockname()[1]))
+# The limits that end the attacks on what there is of everything.
+ENDED_BY: dict[str, str] = {
+    "fork bomb": "processes",
+    "thread bomb": "failed",
+    "memory bomb": "memory",
+    "memory bomb by children": "memory",
+    "output flood": "output",
+    "file without end": "failed",
+    "disk fill": "failed",
+    "endless loop": "timeout",
+    "endless loop that ignores signals": "timeout",
+    "endless sleep": "timeout",
+    "clock tricks": "timeout",
+    "raised limits": "timeout",
+    "hidden memory": "failed",
+}
+
+
+def with_port(program: str, host: Host) -> str:
+    """The program against this host: its port, and its abstract socket."""
+    return program.replace("{port}", str(host.ports["ipv4"])).replace("demiurgic-test", host.mark)

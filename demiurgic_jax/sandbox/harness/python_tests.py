@@ -6,9 +6,6 @@ no plain data, whatever the object says of itself.
 
 import ast
 import importlib
-import inspect
-import linecache
-import traceback
 
 # From these a test may use what the candidate imported by name, imported afresh here: none of it compares as it likes.
 HONEST = {"abc", "bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "heapq", "itertools"}
@@ -237,6 +234,13 @@ def own_imports(tree):
             yield node
 
 
+def is_routine(value):
+    """What inspect calls so; to load that takes longer than most tests."""
+    kind = type(value)
+    bound = hasattr(kind, "__get__") and not hasattr(kind, "__set__")
+    return not isinstance(value, type) and (bound or kind is types.BuiltinFunctionType)
+
+
 def bind(peer, names, namespace, tree):
     defined = {node.name for node in tree.body if hasattr(node, "name")}
     for node in own_imports(tree):
@@ -246,14 +250,28 @@ def bind(peer, names, namespace, tree):
             continue
     for name, data in names.items():
         # A function that was imported is the candidate's choice of an answer, and is asked for like its own.
-        if name not in namespace or name in defined or inspect.isroutine(namespace[name]):
+        if name not in namespace or name in defined or is_routine(namespace[name]):
             value = peer.decode(data)
             if type(value) is StandIn and name in peer.classes:
                 object.__setattr__(value, "_makes_instances", True)
             namespace[name] = value
 
 
-def run_collected(namespace, before):
+def why_not_loaded(message):
+    if message is None:
+        return "the candidate left while it was loaded"
+    _, _, lineage, (_, text), *_ = message
+    return f"{lineage[0][1]}: {text}"
+
+
+def show_source(source):
+    """Lets tracebacks show lines of the tests, of which there is no file."""
+    import linecache
+
+    linecache.cache["tests.py"] = (len(source), None, source.splitlines(True), "tests.py")
+
+
+def run_collected(namespace, before, source):
     """Test functions and cases that the tests define and leave to a runner."""
     # Not imported for tests that do without it: that would take longer than they do.
     unittest = sys.modules.get("unittest")
@@ -261,9 +279,13 @@ def run_collected(namespace, before):
         if name in before or not callable(value) or type(value) is StandIn:
             continue
         if unittest and isinstance(value, type) and issubclass(value, unittest.TestCase):
+            show_source(source)
             run_cases(unittest.defaultTestLoader.loadTestsFromTestCase(value))
-        elif name.startswith("test") and inspect.isfunction(value) and not inspect.signature(value).parameters:
-            value()
+        elif name.startswith("test") and type(value) is types.FunctionType:
+            from inspect import signature
+
+            if not signature(value).parameters:
+                value()
 
 
 def run_cases(suite):
@@ -289,21 +311,23 @@ def main():
     sys.argv = ["tests.py"]
     loaded = peer.receive()
     if loaded is None or loaded[0] != "loaded":
-        os.write(report, b"the candidate could not be loaded" if loaded else b"the candidate left while it was loaded")
+        os.write(report, why_not_loaded(loaded).encode("utf-8", "replace")[:1000])
         os._exit(1)
     sys.stdout.write(loaded[-1])
     source = job["tests"] + (f"\n\ncheck({entry})\n" if entry and "def check(" in job["tests"] else "")
-    linecache.cache["tests.py"] = (len(source), None, source.splitlines(True), "tests.py")
     try:
         bind(peer, loaded[1], namespace, tree)
         namespace["candidate"] = namespace.get(entry)
         before = {*namespace}
         exec(compile(source, "tests.py", "exec"), namespace)
-        run_collected(namespace, before)
+        run_collected(namespace, before, source)
         if not peer.asked:
             raise AssertionError("the tests never call the candidate")
     except BaseException as error:
         sys.stdout.flush()
+        import traceback
+
+        show_source(source)
         traceback.print_exc()
         os.write(report, f"{type(error).__name__}: {error}".encode("utf-8", "replace")[:1000])
         os._exit(1)

@@ -1,14 +1,12 @@
 """Plain data over a pipe between two interpreters, neither of which need trust the other.
 
-This text is put before python_candidate.py or python_tests.py and given to an interpreter inside the sandbox.
+This text is put before python_candidate.py or python_tests.py, compiled, and run by an interpreter in the sandbox.
 A message is four bytes of length and JSON. Containers are lists that begin with their kind; what is not plain data
 stays where it is and goes over as a handle, a number that only its owner can turn back into the object.
 """
 
 import collections
 import datetime
-import decimal
-import fractions
 import io
 import json
 import os
@@ -21,12 +19,15 @@ FLAT = {
     bytes: ("bytes", lambda value: [value.hex()]),
     bytearray: ("bytearray", lambda value: [value.hex()]),
     range: ("range", lambda value: [hex(value.start), hex(value.stop), hex(value.step)]),
-    decimal.Decimal: ("decimal", lambda value: [str(value)]),
-    fractions.Fraction: ("fraction", lambda value: [hex(value.numerator), hex(value.denominator)]),
     datetime.datetime: ("datetime", lambda value: [value.isoformat()]),
     datetime.date: ("date", lambda value: [value.isoformat()]),
     datetime.time: ("time", lambda value: [value.isoformat()]),
     datetime.timedelta: ("timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
+}
+# By module and name, since to load these takes longer than most programs.
+LATE = {
+    ("decimal", "Decimal"): lambda value: [str(value)],
+    ("fractions", "Fraction"): lambda value: [hex(value.numerator), hex(value.denominator)],
 }
 SEQUENCES = {
     list: "list",
@@ -48,8 +49,8 @@ BUILD = {
     "bytes": bytes.fromhex,
     "bytearray": bytearray.fromhex,
     "range": lambda *bounds: range(*(int(each, 16) for each in bounds)),
-    "decimal": decimal.Decimal,
-    "fraction": lambda top, bottom: fractions.Fraction(int(top, 16), int(bottom, 16)),
+    "decimal": lambda text: __import__("decimal").Decimal(text),
+    "fraction": lambda top, bottom: __import__("fractions").Fraction(int(top, 16), int(bottom, 16)),
     "datetime": datetime.datetime.fromisoformat,
     "date": datetime.date.fromisoformat,
     "time": datetime.time.fromisoformat,
@@ -115,6 +116,9 @@ class Peer:
             return [MAPPINGS[kind], *([self.encode(key), self.encode(item)] for key, item in value.items())]
         if kind in VIEWS:
             return ["list", *map(self.encode, value)]
+        for (module, name), parts in LATE.items():
+            if kind is getattr(sys.modules.get(module), name, None):
+                return [name.lower(), *parts(value)]
         return self.encode_other(value)
 
     def encode_subclass(self, value):

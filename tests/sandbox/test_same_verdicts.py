@@ -1,0 +1,76 @@
+"""The same completions get the same verdicts every time, on an idle machine and on one that has no processor left."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from demiurgic_jax.sandbox.bubblewrap import why_unavailable
+from demiurgic_jax.sandbox.programs import run_tests
+from demiurgic_jax.sandbox.speed import slowness
+from demiurgic_jax.sandbox.verdict import Limits
+from tests.sandbox.humanevalpack import checks, program, rows
+
+pytestmark = pytest.mark.skipif(why_unavailable() is not None, reason=f"no sandbox: {why_unavailable()}")
+LIMITS = Limits(cpu_seconds=2.0)
+_BURN = "while True: pass"
+
+
+@contextmanager
+def full_load() -> Iterator[None]:
+    """Twice as many busy processes as there are processors."""
+    busy = [subprocess.Popen([sys.executable, "-c", _BURN]) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        yield
+    finally:
+        for each in busy:
+            each.kill()
+            each.wait()
+
+
+def completions(shared_data: Path, count: int) -> list[tuple[str, str]]:
+    """Candidates with their tests: right ones, wrong ones, and every tenth one that works for a while,
+    for four fifths of the limit or for five quarters of it."""
+    made = []
+    all_rows = rows(shared_data / "humanevalpack", "python")
+    for number in range(count):
+        row = all_rows[number // 2 % len(all_rows)]
+        text = program("python", row, "buggy_solution" if number % 2 else "canonical_solution")
+        if number % 10 == 0:
+            seconds = LIMITS.cpu_seconds * slowness() * (0.8 if number % 20 else 1.25)
+            text += f"\nimport time\nbegun = time.process_time()\nwhile time.process_time() - begun < {seconds}: pass\n"
+        made.append((text, checks("python", row)))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("count", "times"),
+    [
+        pytest.param(40, 2, marks=pytest.mark.slow),
+        pytest.param(200, 4, marks=pytest.mark.full_size),
+        pytest.param(1000, 10, marks=pytest.mark.full_size),
+    ],
+)
+def test_the_same_completions_get_the_same_verdicts_under_full_load_too(shared_data, count, times):
+    chosen = completions(shared_data, count)
+
+    def score() -> list[str]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return [*pool.map(lambda pair: run_tests("python", *pair, limits=LIMITS).status, chosen)]
+
+    scores = [score() for _ in range(times - times // 2)]
+    with full_load():
+        scores += [score() for _ in range(times // 2)]
+    differing = [
+        [each[number] for each in scores] for number in range(count) if len({each[number] for each in scores}) > 1
+    ]
+    print(json.dumps({"completions": count, "times": times, "verdicts": Counter(scores[0]), "differing": differing}))
+    assert differing == []
+    assert set(scores[0]) >= {"passed", "failed", "timeout"}
