@@ -16,6 +16,7 @@ from demiurgic_jax.sharding.layout import layout_on
 from demiurgic_jax.sharding.mesh import MeshShape
 from demiurgic_jax.training.losses import LossConfig
 from demiurgic_jax.training.metrics import MetricsConfig
+from demiurgic_jax.training.on_policy import OnPolicyConfig
 from demiurgic_jax.training.online_teacher import TeacherConfig
 from demiurgic_jax.training.optimizer import OptimizerConfig
 from demiurgic_jax.training.products import QUANTIZED_MATMULS, weight_product
@@ -64,6 +65,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    on_policy: OnPolicyConfig = field(default_factory=OnPolicyConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     spike: SpikeConfig = field(default_factory=SpikeConfig)
 
@@ -102,6 +104,17 @@ class TrainConfig:
             raise UserError(
                 f"train.teacher.online and train.soft_targets={self.soft_targets} are two teachers of one token: set "
                 "train.soft_targets=0, or train.teacher.online=False"
+            )
+        own = self.on_policy
+        if own.fraction and not self.teacher.online:
+            raise UserError(
+                f"train.on_policy.fraction={own.fraction} needs a teacher that judges the student's own samples in the "
+                "step: set train.teacher.online=True"
+            )
+        if own.fraction and own.max_tokens >= self.context:
+            raise UserError(
+                f"train.on_policy.max_tokens={own.max_tokens} leaves no room for a prompt in "
+                f"train.context={self.context}: make it smaller"
             )
         if self.loss.uses_teacher and not (self.soft_targets or self.teacher.online):
             raise UserError(

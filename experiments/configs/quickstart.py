@@ -164,6 +164,14 @@ def get_config() -> ConfigDict:
             },
             # Whether config.teacher.path runs in the step, in the place of stored soft targets; weights: or int8
             "teacher": {"online": False, "weights": "compute"},
+            # The share of the steps that learn from the student's own samples, judged by the online teacher; 0: none
+            "on_policy": {
+                "fraction": 0.0,
+                "prompt_tokens": 128,  # of a document's beginning, at most
+                "max_tokens": 128,  # of a sample
+                "temperature": 1.0,
+                "divergence": "",  # of the loss there; empty: as train.loss says
+            },
             "metrics": {
                 "dollars_per_hour": 0.0,  # of all machines; 0: the list price of chips that have one
                 "chip_tflops": 0.0,  # dense peak of one device, for MFU; 0: of chips that are known
