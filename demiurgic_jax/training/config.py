@@ -14,6 +14,7 @@ from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoder import Decoder
 from demiurgic_jax.sharding.layout import layout_on
 from demiurgic_jax.sharding.mesh import MeshShape
+from demiurgic_jax.training.hidden_matching import HiddenConfig
 from demiurgic_jax.training.losses import LossConfig
 from demiurgic_jax.training.metrics import MetricsConfig
 from demiurgic_jax.training.on_policy import OnPolicyConfig
@@ -65,6 +66,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    hidden: HiddenConfig = field(default_factory=HiddenConfig)
     on_policy: OnPolicyConfig = field(default_factory=OnPolicyConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     spike: SpikeConfig = field(default_factory=SpikeConfig)
@@ -104,6 +106,11 @@ class TrainConfig:
             raise UserError(
                 f"train.teacher.online and train.soft_targets={self.soft_targets} are two teachers of one token: set "
                 "train.soft_targets=0, or train.teacher.online=False"
+            )
+        if self.hidden.is_used and not self.teacher.online:
+            raise UserError(
+                f"train.hidden.weight={self.hidden.weight} compares hidden states with those of a teacher in the step: "
+                "set train.teacher.online=True"
             )
         own = self.on_policy
         if own.fraction and not self.teacher.online:

@@ -9,11 +9,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh
 
 from demiurgic_jax.checkpoints.card import Card
@@ -33,7 +35,8 @@ from demiurgic_jax.training.averages import find_average
 from demiurgic_jax.training.blending import Schedule
 from demiurgic_jax.training.config import TrainConfig, make_decoder
 from demiurgic_jax.training.heldout import evaluate_groups, heldout_groups
-from demiurgic_jax.training.losses import LossSums
+from demiurgic_jax.training.hidden_matching import hidden_matching
+from demiurgic_jax.training.losses import LossConfig, LossSums
 from demiurgic_jax.training.meter import Meter
 from demiurgic_jax.training.metrics import MetricLog, parameter_overview, perplexity
 from demiurgic_jax.training.on_policy import OnPolicy, Sampler
@@ -43,7 +46,7 @@ from demiurgic_jax.training.preemption import Preemption
 from demiurgic_jax.training.profiling import ProfileWindow, traced
 from demiurgic_jax.training.resuming import Phase, standing
 from demiurgic_jax.training.spikes import DivergedError, SkippedData, require_healthy, skip_or_stop
-from demiurgic_jax.training.state import TrainState, abstract_state, to_save
+from demiurgic_jax.training.state import TrainState, abstract_state, new_state, to_save
 from demiurgic_jax.training.step import make_eval_step, make_train_step, require_divisible
 from demiurgic_jax.training.watchdog import Watchdog
 from demiurgic_jax.training.watching import Watch
@@ -102,11 +105,26 @@ def train(
         teacher_params = [teacher.place(opened)]
     optimizer = make_optimizer(config.optimizer, config.steps)
     schedule = learning_rate_schedule(config.optimizer, config.steps)
-    abstract = abstract_state(model, optimizer, mesh)
-    blends = Schedule(config.loss, phase.start, config.steps)
-    train_step = make_train_step(
-        decoder, optimizer, config.loss, mesh, abstract, config.grad_accum_steps, schedule=blends, teacher=teacher
-    )
+    matching = None
+    if config.hidden.is_used and teacher is not None:
+        matching = hidden_matching(config.hidden, model, teacher.decoder.config, optax.adam(schedule))
+    abstract = abstract_state(model, optimizer, mesh, matching)
+
+    def step_for(loss: LossConfig) -> Callable[..., Any]:
+        return make_train_step(
+            decoder,
+            optimizer,
+            loss,
+            mesh,
+            abstract,
+            config.grad_accum_steps,
+            schedule=Schedule(loss, phase.start, config.steps),
+            teacher=teacher,
+            matching=matching,
+            hidden_weight=partial(config.hidden.weight_at, first=phase.start, steps=config.steps),
+        )
+
+    train_step = step_for(config.loss)
     on_policy = None
     if config.on_policy.fraction:
         if sample is None or jax.process_count() > 1:
@@ -115,17 +133,7 @@ def train(
                 "this process, and a run of one process: set it to 0 here"
             )
         on_policy = OnPolicy(config.on_policy, sample, config.seed, phase.start)
-        own_loss = config.on_policy.loss(config.loss)
-        own_step = make_train_step(
-            decoder,
-            optimizer,
-            own_loss,
-            mesh,
-            abstract,
-            config.grad_accum_steps,
-            schedule=Schedule(own_loss, phase.start, config.steps),
-            teacher=teacher,
-        )
+        own_step = step_for(config.on_policy.loss(config.loss))
     eval_step = make_eval_step(decoder.clone(project=jnp.einsum), config.loss, mesh, abstract, teacher)
     sources = {"row_length": config.context, "seed": config.seed, "soft_targets": config.soft_targets}
     loader = Loader(
@@ -192,7 +200,14 @@ def train(
         skipped = SkippedData(folder, phase.name)
         while True:  # once, and once more after every spike whose data is skipped
             state, stored = standing(
-                checkpoints, phase, card, abstract, optimizer, initial_params, report_damage, averaged=averaged
+                checkpoints,
+                phase,
+                card,
+                abstract,
+                partial(new_state, abstract=abstract, optimizer=optimizer, matching=matching, seed=config.seed),
+                initial_params,
+                report_damage,
+                averaged=averaged,
             )
             start = int(jax.device_get(state.step))
             if profile is not None:

@@ -164,6 +164,15 @@ def get_config() -> ConfigDict:
             },
             # Whether config.teacher.path runs in the step, in the place of stored soft targets; weights: or int8
             "teacher": {"online": False, "weights": "compute"},
+            # Hidden states brought near to the online teacher's
+            "hidden": {
+                "weight": 0.0,  # of their mean distance in the loss; 0: none
+                "measure": "cosine",  # mse
+                "layers": (),  # pairs (student's, teacher's), counted from 0; empty: the last ones
+                "schedule": "constant",  # linear, cosine: to the final weight, over a fraction of the steps
+                "fraction": 1.0,
+                "final_weight": 0.0,
+            },
             # The share of the steps that learn from the student's own samples, judged by the online teacher; 0: none
             "on_policy": {
                 "fraction": 0.0,
