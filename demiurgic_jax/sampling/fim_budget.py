@@ -80,9 +80,7 @@ def _longest(most: int, fits: Callable[[int], bool]) -> int:
     return low
 
 
-def _last_blocks(
-    form: FimFormat, files: Sequence[FimFile], blocks: Sequence[list[int]], room: int
-) -> list[list[int]]:
+def _last_blocks(form: FimFormat, files: Sequence[FimFile], blocks: Sequence[list[int]], room: int) -> list[list[int]]:
     """The last of `blocks` that fit, and of the file before them its first lines."""
     kept: list[list[int]] = []
     for file, block in zip(reversed(files), reversed(blocks), strict=True):

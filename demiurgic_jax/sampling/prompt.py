@@ -71,7 +71,8 @@ def fit_prompt(tokenizer: Tokenizer, request: CompletionRequest, prompt: list[in
     """The prompt, cut where the request lets it be, with room for at least one token of an answer that is wanted.
 
     A cut prompt leaves the answer its max_tokens, or half of the context, whichever is less; of a fill-in-the-middle,
-    the prefix keeps its last lines and the suffix its first (fim_budget.py). UnanswerableError for one that is too long.
+    the prefix keeps its last lines and the suffix its first (fim_budget.py).
+    Raises UnanswerableError for one that is too long.
     """
     wanted = min(request.max_tokens, 1)
     if len(prompt) + wanted <= max_context:
