@@ -98,7 +98,7 @@ class FimFormat:
         self.separator = reserved.get(self.family.separator or "")
         self.repository = reserved.get(self.family.repository or "")
         names = [*self.family.stops, self.family.separator, self.family.repository]
-        self.stops = tuple(reserved[name] for name in names if name in reserved)
+        self.stops = tuple(reserved[name] for name in names if name is not None and name in reserved)
         self._tokenizer = tokenizer
 
     def encode(self, text: str) -> list[int]:

@@ -137,15 +137,15 @@ class _EngineCollector(Collector):
         ):
             yield GaugeMetricFamily(f"demiurgic_{name}", what, value=value)
         totals = self._engine.statistics
-        for name, value, what in (
-            ("prompt_tokens", totals.prompt_tokens, "Tokens of prompts."),
-            ("cached_prompt_tokens", totals.cached_prompt_tokens, "Of these, found in the cache."),
-            ("generated_tokens", totals.generated_tokens, "Tokens of answers."),
-            ("drafted_tokens", totals.drafted_tokens, "Tokens that speculation guessed."),
-            ("accepted_tokens", totals.accepted_tokens, "Of these, right."),
-            ("busy_seconds", totals.busy_seconds, "Time in which the engine had work."),
+        for name, what in (
+            ("prompt_tokens", "Tokens of prompts."),
+            ("cached_prompt_tokens", "Of these, found in the cache."),
+            ("generated_tokens", "Tokens of answers."),
+            ("drafted_tokens", "Tokens that speculation guessed."),
+            ("accepted_tokens", "Of these, right."),
+            ("busy_seconds", "Time in which the engine had work."),
         ):
-            yield CounterMetricFamily(f"demiurgic_engine_{name}", what, value=value)
+            yield CounterMetricFamily(f"demiurgic_engine_{name}", what, value=getattr(totals, name))
         ended = CounterMetricFamily("demiurgic_engine_requests", "Requests that left the engine.", labels=["outcome"])
         ended.add_metric(["finished"], totals.requests_finished)
         ended.add_metric(["cancelled"], totals.requests_cancelled)

@@ -13,7 +13,7 @@ _POSTS = {
     "/detokenize": ("Token ids to text.", DETOKENIZE, ("content",)),
 }
 _STREAMED = ("/v1/completions", "/v1/chat/completions", "/infill")
-_GETS = {
+_GETS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "/": ("The playground.", "text/html", {"type": "string"}),
     "/v1/models": ("The served model.", "application/json", {"type": "object", "required": ["object", "data"]}),
     "/health": ("Whether requests are taken.", "application/json", {"type": "object", "required": ["status"]}),

@@ -157,9 +157,7 @@ INFILL: Mapping[str, Field] = {
     "prompt": Field(STRING, "The cursor's own line up to the cursor: the prefix ends with it.", ""),
     "n_predict": Field({"type": "integer", "minimum": -1}, "Most tokens of the answer; -1 is what fits.", -1),
     "n_indent": Field(COUNT, "The answer ends before a later line that is indented by fewer characters.", 0),
-    "t_max_predict_ms": Field(
-        COUNT, "Once it has a line, the answer ends at a line's end after this time; 0: never.", 0
-    ),
+    "t_max_predict_ms": Field(COUNT, "After this time the answer ends with the line; 0 is never.", 0),
     "samplers": Field(
         {"type": "array", "items": STRING},
         "Which of top_k, top_p, min_p and temperature apply; infill takes the likeliest token. Default: those four.",
