@@ -27,10 +27,16 @@ def sampled_tokens(
 ) -> list[list[int]]:
     """What follows each of the `prompts` (token ids, at least one each): at most `max_tokens` ids, a stop token among
     them where one was drawn. A function of its arguments: the same ones give the same tokens, in any process."""
-    request = CompletionRequest(prompt="", max_tokens=max_tokens, temperature=temperature)
     with Engine(config, params, tokenizer, slots=slots, max_context=max_context, compute_dtype=compute_dtype) as engine:
         streams = [
-            engine.submit_tokens(prompt, request, seed=int(hashed(seed, number)[0]) % 2**32)
+            engine.submit(
+                CompletionRequest(
+                    prompt_tokens=tuple(prompt),
+                    max_tokens=max_tokens,
+                    temperature=temperature,
+                    seed=int(hashed(seed, number)[0]) % 2**32,
+                )
+            )
             for number, prompt in enumerate(prompts)
         ]
         for stream in streams:
