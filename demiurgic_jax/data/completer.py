@@ -4,7 +4,8 @@ Distillation and evaluation are written against `Completer`; experiments hand th
 the sampling engine itself.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 from demiurgic_jax.errors import UserError
@@ -31,11 +32,13 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """What to complete: exactly one of `messages` (chat) and `prompt` (raw text).
+    """What to complete: exactly one of `messages` (chat), `prompt` (raw text) and `prompt_tokens` (ids as they are).
 
-    `suffix` with `prompt` asks for a fill-in-the-middle. `temperature` 0 is greedy. `top_p` 1 and
-    `top_k` 0 switch those filters off. `logprobs` is the number of alternatives wanted per token, None
-    for no logprobs at all. `seed` makes sampling repeatable.
+    `suffix` with `prompt` asks for a fill-in-the-middle. `temperature` 0 is greedy. `top_p` 1, `top_k` 0, `min_p` 0,
+    `repetition_penalty` 1 and the other penalties at 0 do nothing. `logprobs` is the number of alternatives wanted per
+    token, None for no logprobs at all. `seed` makes sampling repeatable. `stop` and `stop_tokens` end the text before
+    themselves; `max_seconds` ends it where it is, counted from when decoding began. `truncate` cuts a prompt that is
+    too long at its left instead of refusing it.
     """
 
     messages: tuple[Message, ...] = ()
@@ -48,6 +51,30 @@ class CompletionRequest:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     logprobs: int | None = None
+    # From here on fields are written only where they say something: `to_dict`.
+    prompt_tokens: tuple[int, ...] | None = None
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    stop_tokens: tuple[int, ...] = ()
+    max_seconds: float | None = None
+    truncate: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` reads them back. The same for a request as before a field was added that
+        it does not use, because paid answers are kept by a hash of this."""
+        values = asdict(self)
+        late = list(values)[list(values).index("logprobs") + 1 :]
+        neutral = CompletionRequest()
+        return {name: v for name, v in values.items() if name not in late or v != getattr(neutral, name)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "CompletionRequest":
+        """The request that `to_dict` wrote."""
+        tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list | tuple)}
+        messages = tuple(Message(**message) for message in values["messages"])
+        return cls(**{**values, **tuples, "messages": messages})
 
 
 @dataclass(frozen=True)

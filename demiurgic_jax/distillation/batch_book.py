@@ -8,9 +8,9 @@ planned batches are forgotten, submitting ones are looked for at the teacher, op
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from demiurgic_jax.data.completer import Completion, CompletionRequest, Message
+from demiurgic_jax.data.completer import Completion, CompletionRequest
 from demiurgic_jax.distillation.failures import AnswerLostError, RequestRefusedError, TeacherError
 from demiurgic_jax.distillation.ledger import Budget, Entry, Ledger, Spend
 from demiurgic_jax.distillation.pricing import Price, credible
@@ -54,7 +54,7 @@ class BatchBook:
             )
             for key, (_, request) in requests.items():
                 # Of the answer one day all is here, whatever the config says by then.
-                stored = json.dumps(asdict(request))
+                stored = json.dumps(request.to_dict())
                 self._ledger.execute("INSERT INTO batched VALUES (?, ?, ?)", (key, batch.tag, stored))
 
     def submitting(self, batch: Batch) -> None:
@@ -108,7 +108,7 @@ class BatchBook:
     def requests(self, batch: Batch) -> dict[str, CompletionRequest]:
         """Those of the batch that have no end yet, by key."""
         return {
-            key: _request(json.loads(stored))
+            key: CompletionRequest.from_dict(json.loads(stored))
             for key, stored in self._ledger.execute("SELECT key, request FROM batched WHERE tag = ?", (batch.tag,))
         }
 
@@ -122,8 +122,3 @@ class BatchBook:
 
     def _step(self, batch: Batch, state: str, change: str, value: object) -> None:
         self._ledger.execute(f"UPDATE batches SET state = ?, {change} WHERE tag = ?", (state, value, batch.tag))
-
-
-def _request(stored: dict) -> CompletionRequest:
-    messages = tuple(Message(**message) for message in stored.pop("messages"))
-    return CompletionRequest(**{**stored, "messages": messages, "stop": tuple(stored["stop"])})

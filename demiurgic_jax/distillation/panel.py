@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Generic, Protocol, TypeVar
 
 from demiurgic_jax.data.completer import CompletionRequest
@@ -50,7 +49,7 @@ class Panel(Generic[T]):
         """Who is asked."""
         if len(self.teachers) == 1:
             return self.teachers[0]
-        content = json.dumps(asdict(request), sort_keys=True)
+        content = json.dumps(request.to_dict(), sort_keys=True)
         return max(self.teachers, key=lambda teacher: _score(teacher, content))
 
     def key(self, request: CompletionRequest) -> str:

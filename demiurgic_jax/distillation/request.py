@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from demiurgic_jax.data.completer import CompletionRequest
 
@@ -26,7 +26,8 @@ class TeacherRequest:
 
 def request_key(model: str, request: CompletionRequest) -> str:
     """SHA-256 (hex) over everything that determines the answer: the model, the parameters and the text."""
-    content = json.dumps({"model": model, **asdict(request)}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    values = {"model": model, **request.to_dict()}
+    content = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(content.encode("ascii")).hexdigest()
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections import deque
 from types import TracebackType
 from typing import Any
@@ -11,17 +12,18 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from demiurgic_jax.data.completer import Completion, CompletionRequest, TokenLogprob, UnanswerableError
+from demiurgic_jax.data.completer import Completion, CompletionRequest, TokenLogprob
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoder import KVCache
 from demiurgic_jax.sampling.decoding import Choice
-from demiurgic_jax.sampling.prompt import check_request, encode_prompt
-from demiurgic_jax.sampling.row import FinishReason, Row, sampling_options
+from demiurgic_jax.sampling.prompt import check_request, encode_prompt, fit_prompt
+from demiurgic_jax.sampling.row import Row, sampling_options
 from demiurgic_jax.sampling.scoring import prompt_logprobs
+from demiurgic_jax.sampling.statistics import EngineStatistics
 from demiurgic_jax.sampling.steps import DecodingSteps
-from demiurgic_jax.sampling.stream import Stream
+from demiurgic_jax.sampling.stream import FinishReason, Stream
 
 # Prompts are taken in chunks of this many tokens; the last one is padded to a power of two.
 PREFILL_CHUNK = 512
@@ -78,12 +80,16 @@ class Engine:
         self._cache: KVCache | None = None
         self._thread: threading.Thread | None = None
         self._accepting = threading.Lock()
+        self._draining = False
+        self._settled = threading.Condition()
+        self._statistics = EngineStatistics()
 
     # Lifecycle
 
     def start(self) -> "Engine":
         """Starts the background thread."""
         if self._thread is None:
+            self._draining = False
             self._thread = threading.Thread(target=self._run, name="decoding-engine", daemon=True)
             self._thread.start()
         return self
@@ -95,6 +101,16 @@ class Engine:
         if thread is not None:
             self._inbox.put(None)
             thread.join()
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Takes no more requests (`submit` raises EngineStoppedError) and waits until all that it has are done.
+
+        False when that took longer than `timeout` seconds; they go on then, until `stop`.
+        """
+        with self._accepting:
+            self._draining = True
+        with self._settled:
+            return self._settled.wait_for(lambda: not self.active and not self.waiting, timeout)
 
     def __enter__(self) -> "Engine":
         return self.start()
@@ -109,6 +125,21 @@ class Engine:
         """Requests that hold a slot now."""
         return sum(row is not None for row in self._rows)
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a slot."""
+        return self._inbox.qsize() + len(self._waiting)
+
+    @property
+    def slots(self) -> int:
+        """Requests that run at once, at most."""
+        return len(self._rows)
+
+    @property
+    def statistics(self) -> EngineStatistics:
+        """Totals up to now, a snapshot."""
+        return self._statistics
+
     # Asking
 
     def submit(self, request: CompletionRequest, *, prompt_logprobs: bool = False) -> Stream:
@@ -117,24 +148,20 @@ class Engine:
         `prompt_logprobs` also has the prompt's own tokens judged (Stream.prompt_logprobs).
         """
         check_request(request)
-        prompt = encode_prompt(self.tokenizer, request)
-        room = self.max_context - len(prompt)
-        if room < 0 or (room == 0 and request.max_tokens > 0):
-            raise UnanswerableError(
-                f"the prompt has {len(prompt)} tokens and the context holds {self.max_context}, answer included: "
-                "shorten the prompt"
-            )
+        prompt = fit_prompt(self.tokenizer, request, encode_prompt(self.tokenizer, request), self.max_context)
         row = Row(
             request,
             prompt,
             tokenizer=self.tokenizer,
-            max_tokens=min(request.max_tokens, room),
+            max_tokens=min(request.max_tokens, self.max_context - len(prompt)),
             seed=int.from_bytes(os.urandom(4)) if request.seed is None else request.seed % 2**32,
             want_prompt_logprobs=prompt_logprobs,
         )
         with self._accepting:
             if self._thread is None:
                 raise RuntimeError("the engine is not running: use `with engine:` or start()")
+            if self._draining:
+                raise EngineStoppedError("the engine takes no more requests: it is about to stop")
             self._inbox.put(row)
         return row.stream
 
@@ -158,9 +185,11 @@ class Engine:
                 self._fail_all(EngineStoppedError("the engine was stopped"))
                 return
             try:
-                self._drop_cancelled()
+                began = time.monotonic()
+                self._sweep()
                 self._admit()
                 self._decode()
+                self._count(busy_seconds=time.monotonic() - began)
             except Exception as error:  # every request that it hits is told
                 logger.exception("a decoding step failed")
                 self._fail_all(error)
@@ -181,28 +210,43 @@ class Engine:
         failed = [row for row in [*self._rows, *self._waiting] if row is not None]
         self._rows = [None] * len(self._rows)
         self._waiting.clear()
+        self._count(requests_failed=len(failed))
         for row in failed:
             row.stream.finish(error)
 
-    def _drop_cancelled(self) -> None:
-        gone = [row for row in [*self._rows, *self._waiting] if row is not None and row.stream.cancelled.is_set()]
-        for row in gone:
-            self._rows = [None if other is row else other for other in self._rows]
-            self._waiting = deque(other for other in self._waiting if other is not row)
-            row.stream.finish(CancelledError("the request was cancelled"))
+    def _sweep(self) -> None:
+        """Lets go of the requests that are cancelled, stopped or out of time."""
+        for row in [row for row in [*self._rows, *self._waiting] if row is not None]:
+            if row.stream.cancelled.is_set():
+                self._release(row)
+                self._count(requests_cancelled=1)
+                row.stream.finish(CancelledError("the request was cancelled"))
+            elif (reason := row.ending) is not None:
+                self._end(row, reason)
+
+    def _release(self, row: Row) -> None:
+        self._rows = [None if other is row else other for other in self._rows]
+        self._waiting = deque(other for other in self._waiting if other is not row)
+
+    def _count(self, **more: float) -> None:
+        self._statistics = self._statistics.plus(**more)
+        with self._settled:
+            self._settled.notify_all()
 
     def _admit(self) -> None:
         for slot, occupant in enumerate(self._rows):
             if occupant is None and self._waiting:
                 # In its slot before it runs, so that a failure finds it.
                 row = self._rows[slot] = self._waiting.popleft()
+                row.begin()
+                self._count(prompt_tokens=len(row.prompt))
                 self._prefill(slot, row)
 
     def _prefill(self, slot: int, row: Row) -> None:
         if row.want_prompt_logprobs:
             row.stream.prompt_logprobs = self._judge_prompt(row)
         if row.max_tokens == 0:
-            self._end(slot, row, "length")
+            self._end(row, "length")
             return
         self._fit_cache()
         assert self._cache is not None
@@ -247,12 +291,14 @@ class Engine:
             self._cache = self._steps.resize(self._cache, fit)
 
     def _take(self, slot: int, row: Row, choice: Choice, index: int) -> None:
+        self._count(generated_tokens=1)
         if (reason := row.take(choice, index)) is not None:
-            self._end(slot, row, reason)
+            self._end(row, reason)
 
-    def _end(self, slot: int, row: Row, reason: FinishReason) -> None:
+    def _end(self, row: Row, reason: FinishReason) -> None:
         # Freed first: who has an answer in hand must not find its slot still taken.
-        self._rows[slot] = None
+        self._release(row)
+        self._count(requests_finished=1)
         row.finish(reason)
 
     def _judge_prompt(self, row: Row) -> tuple[TokenLogprob, ...]:

@@ -1,17 +1,16 @@
 """One request on its way through the engine."""
 
+import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from demiurgic_jax.data.completer import Completion, CompletionRequest, TokenLogprob
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.sampling.decoding import Choice, SamplingOptions
-from demiurgic_jax.sampling.stream import Piece, Stream
+from demiurgic_jax.sampling.stream import FinishReason, Piece, Stream
 from demiurgic_jax.sampling.text import TextAssembler
-
-FinishReason = Literal["stop", "length"]
 
 
 class Row:
@@ -34,11 +33,24 @@ class Row:
         self.want_prompt_logprobs = want_prompt_logprobs
         self.generated: list[int] = []
         self.stream = Stream()
+        self._deadline: float | None = None
         self._tokenizer = tokenizer
-        self._stops = frozenset(tokenizer.special.stops) | {tokenizer.special.eos}
+        self._stops = frozenset((*tokenizer.special.stops, tokenizer.special.eos, *request.stop_tokens))
         self._text = TextAssembler(request.stop)
         self._parts: list[str] = []
         self._logprobs: list[TokenLogprob] = []
+
+    def begin(self) -> None:
+        """The request has a slot: its time is counted from now on."""
+        if self.request.max_seconds is not None:
+            self._deadline = time.monotonic() + self.request.max_seconds
+
+    @property
+    def ending(self) -> FinishReason | None:
+        """Why it is to end here, whatever the network would say next: it was stopped, or its time is up."""
+        if self.stream.stopping is not None:
+            return self.stream.stopping
+        return "length" if self._deadline is not None and time.monotonic() >= self._deadline else None
 
     @property
     def length(self) -> int:

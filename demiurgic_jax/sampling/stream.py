@@ -4,9 +4,11 @@ import asyncio
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from demiurgic_jax.data.completer import Completion, TokenLogprob
+
+FinishReason = Literal["stop", "length"]
 
 
 class Piece(NamedTuple):
@@ -27,6 +29,8 @@ class Stream:
         # What the model made of the prompt, when that was asked for; the first token, which follows nothing, has NaN.
         self.prompt_logprobs: tuple[TokenLogprob, ...] = ()
         self.cancelled = threading.Event()
+        # Why the completion is to end at the next step, once `stop` was called.
+        self.stopping: FinishReason | None = None
         self._pieces: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
         self._wake: Callable[[], object] | None = None
         self._outcome: Completion | BaseException | None = None
@@ -34,6 +38,11 @@ class Stream:
     def cancel(self) -> None:
         """Nobody wants the rest: the slot is freed before the next step, and the iteration ends with an error."""
         self.cancelled.set()
+
+    def stop(self, reason: FinishReason = "stop") -> None:
+        """Enough: the slot is freed before the next step, and the iteration ends with what there is by then as a
+        proper Completion of that finish reason. May be called from any thread, also when it has ended already."""
+        self.stopping = reason
 
     def __iter__(self) -> Iterator[Piece]:
         while (piece := self._pieces.get()) is not None:
