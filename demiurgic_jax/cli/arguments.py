@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 from demiurgic_jax.cli import help_texts
 from demiurgic_jax.cli.config_file import unknown
 from demiurgic_jax.cli.languages import LANGUAGES
-from demiurgic_jax.cli.setting_table import ASKING, SAMPLING, SERVE, SOURCE, SYSTEM, Setting
-from demiurgic_jax.cli.shell_completion import SHELLS, FILES
+from demiurgic_jax.cli.setting_table import ASKING, LISTS, SAMPLING, SERVE, SOURCE, SYSTEM, Setting
+from demiurgic_jax.cli.shell_completion import FILES, SHELLS
 
 # Sampling options that have a flag of their own besides -o.
 _SHORT = ("max_tokens", "temperature", "top_k", "top_p", "stop", "seed")
@@ -19,10 +19,15 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the usage of twenty options before it."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
+        super().__init__(formatter_class=_Formatter, allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} ({self.prog} --help explains)\n")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
 
 
 def build_parser() -> Parser:
@@ -33,8 +38,9 @@ def build_parser() -> Parser:
     commands.required = True
 
     def add(name: str) -> Parser:
-        summary, description, examples = help_texts.COMMANDS[name]
-        added = commands.add_parser(name, help=summary, description=description, epilog=examples)
+        summary, takes, description, examples = help_texts.COMMANDS[name]
+        usage = f"demiurgic {name} [OPTION...] {takes}".rstrip()
+        added = commands.add_parser(name, help=summary, usage=usage, description=description, epilog=examples)
         added.set_defaults(given={})
         return added
 
@@ -112,7 +118,12 @@ def _asking(parser: Parser, *, system: bool = False) -> None:
         _setting(parser, SYSTEM)
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--no-stream", dest="given", nargs=0, action=_NoStream, default=argparse.SUPPRESS, help="print it once it is whole"
+        "--no-stream",
+        dest="given",
+        nargs=0,
+        action=_NoStream,
+        default=argparse.SUPPRESS,
+        help="print it once it is whole",
     )
     form = output.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object: text, finish_reason, token counts")
@@ -142,10 +153,10 @@ def _setting(parser: Any, setting: Setting, *, switch: bool = False) -> None:
 
 
 def _record(namespace: argparse.Namespace, name: str, flag: str, value: Any) -> None:
-    """Notes a value; a stop text is added to those before it, anything else given twice is what it was given last."""
+    """Notes a value; a list grows by it, anything else given twice is what it was given last."""
     # Not in place: the dictionary is the parser's default.
     given = dict(namespace.given)
-    if name == "stop" and name in given:
+    if name in LISTS and name in given:
         from demiurgic_jax.cli.values import texts
 
         value = [*texts(given[name][1]), *texts(value)]

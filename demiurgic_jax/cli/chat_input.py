@@ -1,6 +1,8 @@
 """A message from the terminal, of one line or many."""
 
+import contextlib
 import sys
+from collections.abc import Callable
 
 from demiurgic_jax.cli.config_file import state_folder
 
@@ -22,7 +24,7 @@ def read_message(*, keep: bool) -> str:
     return "\n".join(lines)
 
 
-def _until(first: str, ended, keep: bool) -> str:
+def _until(first: str, ended: Callable[[str], bool], keep: bool) -> str:
     lines = [first]
     while not ended(lines[-1]):
         lines.append(_line(MORE, keep))
@@ -73,9 +75,7 @@ def _line_editing(keep: bool) -> None:
         return  # a history that cannot be kept is no reason not to talk
 
     def write() -> None:
-        try:
+        with contextlib.suppress(OSError):
             readline.write_history_file(path)
-        except OSError:
-            pass
 
     atexit.register(write)

@@ -105,6 +105,7 @@ def converse(chat: Chat, ask: Ask, settings: dict[str, Resolved], display: Displ
 
 def _turn(talk: Conversation, message: str, ask: Ask, display: Display) -> None:
     talk.asked_again = None
+    before = list(talk.chat.messages)
     if message.startswith("/") and not message.startswith("//"):
         chat_commands.run(talk, message)
         if talk.asked_again is None:
@@ -119,6 +120,10 @@ def _turn(talk: Conversation, message: str, ask: Ask, display: Display) -> None:
         completion = answer(talk.chat, question, lambda request: _noted(ask(request), said), talk.settings, display)
         talk.attached = ""
         say_if_cut(completion)
+    except UserError:
+        # /retry had taken the old answer away.
+        talk.chat.messages[:] = before
+        raise
     except KeyboardInterrupt:
         # What was said is a part of the conversation: "go on" must have something to go on from.
         sys.stderr.write("\n")

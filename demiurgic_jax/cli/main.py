@@ -51,9 +51,9 @@ def _run(arguments: list[str]) -> int:
 
         return serve(settings)
     if options.command == "models":
-        from demiurgic_jax.cli.models import list_models
+        from demiurgic_jax.cli.models import print_models
 
-        return list_models(options, settings)
+        return print_models(options, settings)
     if options.command in ("fix", "refactor"):
         from demiurgic_jax.cli.editing import edit
 

@@ -42,9 +42,7 @@ SAMPLING = (
     Setting("top_p", values.number(0, 1, above=True), "draw from the likeliest tokens of mass P", 1.0, "P"),
     Setting("min_p", values.number(0, 1), "drop tokens below P times the likeliest one's probability", 0.0, "P"),
     Setting("repetition_penalty", values.number(0, above=True), "above 1 makes used tokens less likely", 1.0, "R"),
-    Setting(
-        "frequency_penalty", values.number(-2, 2), "taken from a token's logit each time it is used", 0.0, "F"
-    ),
+    Setting("frequency_penalty", values.number(-2, 2), "taken from a token's logit each time it is used", 0.0, "F"),
     Setting("presence_penalty", values.number(-2, 2), "taken from a token's logit once it was used", 0.0, "F"),
     Setting("seed", values.whole(0), "makes drawing repeatable", None, "N"),
     Setting("stop", values.texts, "end before this text; may be repeated", (), "TEXT"),
@@ -54,15 +52,20 @@ SAMPLING = (
     Setting("logprobs", values.whole(0, 20), "with --json: alternatives per token", None, "N"),
 )
 SERVE = (
-    Setting(
-        "checkpoint", values.text, "a run's checkpoints, or one of its steps", metavar="DIR", shown="the newest run"
-    ),
-    Setting("model", values.text, "the name it is served under", metavar="NAME", shown="the run's"),
+    Setting("checkpoint", values.text, "a run's checkpoints, or one of its steps", None, "DIR", "the newest run"),
+    Setting("model", values.text, "the name it is served under", None, "NAME", "the run's"),
     Setting("host", values.text, "address to listen on", "127.0.0.1", "ADDRESS"),
     Setting("port", values.whole(0, 65535), "port to listen on; 0 takes a free one", 8000, "PORT"),
     Setting("slots", values.whole(1), "requests decoded together", 8, "N"),
     Setting("max_context", values.whole(2), "tokens of prompt and answer", None, "N", "the model's"),
+    Setting("key_env", values.text, "name of the variable that holds the keys of who may ask", None, "NAME", "nobody"),
+    Setting("cors", values.texts, "web origin whose pages may ask, or *; may be repeated", (), "ORIGIN"),
+    Setting("max_body_mib", values.number(0, above=True), "the largest request, in MiB", 8.0, "MIB"),
+    Setting("max_queue", values.whole(0), "requests that may wait for a slot; the next gets a 429", 256, "N"),
+    Setting("drain_seconds", values.number(0), "after SIGTERM, how long running answers may take", 30.0, "SECONDS"),
+    Setting("log_prompts", values.truth, "write prompts and answers into the log", False, "BOOL"),
 )
+LISTS = ("stop", "cors")  # given twice, these are both
 
 # What takes another default than the one above. None: worked out from the code (skills.answer_tokens).
 COMMAND_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
