@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from demiurgic_jax.cli.setting_table import SAMPLING
@@ -13,7 +13,6 @@ from demiurgic_jax.data.completer import Completion, CompletionRequest, Message
 from demiurgic_jax.sampling.stream import Piece
 
 Answer = Generator[Piece, None, Completion]
-_REQUEST_FIELDS = {field.name for field in fields(CompletionRequest)}
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def show(answer: Answer, display: Display) -> Completion:
 
         return show_markdown(answer)
     streaming = display.stream and not display.json and not display.formatted
-    completion = collect(answer, (lambda text: write(text)) if streaming else None)
+    completion = collect(answer, write if streaming else None)
     if display.json:
         write_json(json_of(completion))
     elif display.formatted:
@@ -70,7 +69,7 @@ def show(answer: Answer, display: Display) -> Completion:
     return completion
 
 
-def collect(answer: Answer, see: Any = None) -> Completion:
+def collect(answer: Answer, see: Callable[[str], object] | None = None) -> Completion:
     """The whole completion; `see` is called with each piece of text as it arrives."""
     while True:
         try:

@@ -2,15 +2,16 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from demiurgic_jax.cli.answering import Display, request_of, say_if_cut, show, with_system, write
+from demiurgic_jax.cli.answering import Answer, Display, request_of, say_if_cut, show, with_system, write
 from demiurgic_jax.cli.languages import Language, language_called, language_of_file
 from demiurgic_jax.cli.settings import Resolved
 from demiurgic_jax.cli.skills import skill_prompt
-from demiurgic_jax.cli.source import open_source
+from demiurgic_jax.cli.source import Ask, open_source
 from demiurgic_jax.cli.source_text import Selection, read_file, read_stdin, select, split_at_place
-from demiurgic_jax.data.completer import Message
+from demiurgic_jax.data.completer import CompletionRequest, Message, UnanswerableError
 from demiurgic_jax.errors import UserError
 
 Settings = dict[str, Resolved]
@@ -27,7 +28,10 @@ def complete(options: argparse.Namespace, settings: Settings) -> int:
     with open_source(settings) as ask:
         if options.echo and not options.json:
             write(prefix)
-        answer = ask(request_of(settings, prompt=prefix, suffix=suffix))
+        request = request_of(settings, prompt=prefix, suffix=suffix)
+        answer = ask(request)
+        if suffix is not None and settings["truncate"].origin == "default":
+            answer = _cut_to_fit(answer, ask, request)
         # Between two texts nothing may be added, not even a line's end.
         whole = suffix is not None and options.echo
         display = display_of(options, settings)
@@ -36,6 +40,21 @@ def complete(options: argparse.Namespace, settings: Settings) -> int:
             write(suffix or "")
     say_if_cut(completion)
     return 0
+
+
+def _cut_to_fit(answer: Answer, ask: Ask, request: CompletionRequest) -> Answer:
+    """Files are longer than contexts: what is far from the cursor may go, once the server has said that it must."""
+    try:
+        return (yield from answer)
+    except UnanswerableError as error:
+        try:
+            first = ask(replace(request, truncate=True))
+            yield next(first)
+        except UserError:
+            raise error from None
+        except StopIteration as end:
+            return end.value
+    return (yield from first)
 
 
 def _around(options: argparse.Namespace) -> tuple[str, str | None]:

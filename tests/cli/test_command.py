@@ -22,7 +22,9 @@ PROMPT = "def add(a, b):"
 
 def served_text(url: str, **body) -> str:
     route, field = ("chat/completions", "message") if "messages" in body else ("completions", "text")
-    choice = httpx.post(f"{url}/{route}", json={"temperature": 0, "max_tokens": 12} | body).json()["choices"][0]
+    choice = httpx.post(f"{url}/{route}", json={"temperature": 0, "max_tokens": 12} | body, timeout=60).json()[
+        "choices"
+    ][0]
     return choice["text"] if field == "text" else choice["message"]["content"]
 
 
@@ -138,7 +140,10 @@ def test_serve_names_the_model_after_its_run(url: str):
     [
         (["complete", "x"], "there is no model to ask: give --url or --checkpoint"),
         (["complete", "x", "--url", "http://127.0.0.1:9/v1"], "cannot be reached"),
-        (["complete", "x", "--url", "URL", "--temperature", "-1"], "temperature is -1"),
+        (
+            ["complete", "x", "--url", "URL", "--temperature", "-1"],
+            "--temperature is '-1': give a number",
+        ),
         (["complete", "x", "--url", "URL", "--model", "gpt-4"], "'gpt-4' is not served here"),
         (["complete", "x", "--file", "y", "--url", "URL"], "not both"),
         (["explain", "missing.py", "--url", "URL"], "missing.py cannot be read"),
@@ -182,5 +187,3 @@ def test_an_interrupt_ends_it_quietly(url: str, tmp_path: Path):
     process.stdout.read(1)
     process.send_signal(2)
     assert (process.wait(60), process.stderr.read()) == (130, b"")
-
-
