@@ -26,7 +26,7 @@ CORE = [
 ]
 
 EXTRAS = {
-    "serve": ["starlette>=0.48,<2", "uvicorn>=0.37,<1"],
+    "serve": ["starlette>=0.48,<2", "uvicorn>=0.37,<1", "prometheus-client>=0.22,<1"],
     "quantized": ["qwix>=0.1.8,<0.2"],  # train.quantized_matmuls
     "gguf": ["gguf>=0.17.1,<0.20"],
     "tfds": [
@@ -58,7 +58,11 @@ EXTRAS = {
         "hypothesis>=6.140,<7",
         "jaxtyping>=0.3.3,<0.4",
         "qwix>=0.1.8,<0.2",
+        # Clients that the server is tried with.
         "openai>=2,<4",
+        "llm>=0.27,<1",
+        "schemathesis>=4.3,<5",
+        "selenium>=4.30,<5",  # drives Chromium, where one is installed
         "hypercorn>=0.17,<1",  # the one ASGI server that speaks HTTP/2, for a teacher that does
         "trustme>=1.2,<2",  # its certificate
         "ruff==0.17.6",
@@ -75,6 +79,7 @@ setup(
     packages=find_packages(include=["demiurgic_jax*", "experiments*", "tools*"]),
     package_data={
         "demiurgic_jax.evaluation": ["prompts/*.jsonl", "mini/*.jsonl", "mini/README.md"],
+        "demiurgic_jax.sampling": ["*.html"],
         "demiurgic_jax.sandbox": ["harness/*"],
         "experiments": ["*.html"],
     },

@@ -4,10 +4,10 @@ Bavarian et al. 2022, "Efficient Training of Language Models to Fill in the Midd
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
+from demiurgic_jax.data.fim_families import FimFormat
 from demiurgic_jax.data.order import hashed
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
@@ -16,35 +16,19 @@ from demiurgic_jax.errors import UserError
 ADDED_TOKENS = 4
 
 
-class FimMarkers(NamedTuple):
-    """Ids of the pieces that stand before the prefix, the suffix and the middle."""
-
-    prefix: int
-    suffix: int
-    middle: int
-
-
-def fim_markers(tokenizer: Tokenizer, mend: str) -> FimMarkers:
-    """Raises UserError, which ends with `mend`, when the tokenizer has no FIM pieces."""
-    special = tokenizer.special
-    if special.fim_prefix is None or special.fim_suffix is None or special.fim_middle is None:
-        raise UserError(f"this model's tokenizer has no fill-in-the-middle tokens; {mend}")
-    return FimMarkers(special.fim_prefix, special.fim_suffix, special.fim_middle)
-
-
 def fim_prompt(tokenizer: Tokenizer, prefix: str, suffix: str) -> list[int]:
-    """Ids that ask for what stands between `prefix` and `suffix`, in prefix-suffix-middle order.
+    """Ids that ask for what stands between `prefix` and `suffix`, in the way that the tokenizer's family was taught.
 
     Raises UserError when the tokenizer has no FIM pieces.
     """
-    markers = fim_markers(tokenizer, "leave the suffix out or use a model trained with them")
-    return _psm(markers, tokenizer.encode(prefix), tokenizer.encode(suffix), [])
+    form = FimFormat(tokenizer, "leave the suffix out or use a model trained with them")
+    return form.prompt(form.encode(prefix), form.encode_inside(suffix))
 
 
 @dataclass(frozen=True)
 class FimConfig:
     """A share `rate` of the code is learnt as fill-in-the-middle tasks, `spm_rate` of those in the order
-    suffix-prefix-middle, the others in prefix-suffix-middle."""
+    suffix-prefix-middle, the others as the model's family is asked (data/fim_families.py)."""
 
     rate: float = 0.0
     spm_rate: float = 0.5
@@ -63,7 +47,7 @@ class FimTransform:
         self._config = config
         self._tokenizer = tokenizer
         self._seed = seed
-        self._markers = fim_markers(tokenizer, "set fim.rate to 0 or use a tokenizer that has them")
+        self._format = FimFormat(tokenizer, "set fim.rate to 0 or use a tokenizer that has them")
 
     def __call__(self, tokens: np.ndarray, epoch: int, document: int, start: int) -> np.ndarray | None:
         """The piece `tokens` (integer [n]), which begins at token `start` of `document`, as a task: int32 [at most n].
@@ -79,7 +63,8 @@ class FimTransform:
         # Documents are cut between tokens, hence sometimes inside of a character: half of it is no text.
         text = self._tokenizer.decode(tokens.tolist()).strip("\ufffd")
         first, last = sorted((draws[2:] % np.uint64(len(text) + 1)).tolist())
-        prefix, middle, suffix = map(self._tokenizer.encode, (text[:first], text[first:last], text[last:]))
+        prefix = self._format.encode(text[:first])
+        middle, suffix = map(self._format.encode_inside, (text[first:last], text[last:]))
         middle.append(self._tokenizer.special.eos)
         excess = len(prefix) + len(middle) + len(suffix) + ADDED_TOKENS - 1 - len(tokens)
         if excess > 0:
@@ -89,19 +74,16 @@ class FimTransform:
         if excess > len(prefix):
             return None
         prefix = prefix[max(excess, 0) :]
-        arrange = _spm if suffix_first else _psm
-        return np.array(arrange(self._markers, prefix, suffix, middle), np.int32)
+        if suffix_first and not self._format.family.suffix_first:
+            return np.array(_spm(self._format, prefix, suffix, middle), np.int32)
+        return np.array(self._format.arrange(prefix, suffix) + middle, np.int32)
 
     def learnt(self, targets: np.ndarray) -> np.ndarray:
         """Which targets of a task are learnt, bool [n]: all but the reserved pieces, for where text was cut cannot
         be foretold from the text."""
-        return ~np.isin(targets, self._markers)
+        return ~np.isin(targets, (self._format.prefix, self._format.suffix, self._format.middle))
 
 
-def _psm(markers: FimMarkers, prefix: list[int], suffix: list[int], middle: list[int]) -> list[int]:
-    return [markers.prefix, *prefix, markers.suffix, *suffix, markers.middle, *middle]
-
-
-def _spm(markers: FimMarkers, prefix: list[int], suffix: list[int], middle: list[int]) -> list[int]:
+def _spm(form: FimFormat, prefix: list[int], suffix: list[int], middle: list[int]) -> list[int]:
     """The paper's second variant, which shares the beginning of PSM's format."""
-    return [markers.prefix, markers.suffix, *suffix, markers.middle, *prefix, *middle]
+    return [form.prefix, form.suffix, *suffix, form.middle, *prefix, *middle]

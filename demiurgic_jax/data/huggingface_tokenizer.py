@@ -25,15 +25,17 @@ class HuggingFaceTokenizer:
         self._definition = definition
         self._config = config
         self._full = _build(definition, where)
-        self._reserved = {t["content"]: t["id"] for t in definition.get("added_tokens", []) if _is_reserved(t)}
-        self._reserved_ids = frozenset(self._reserved.values())
+        self.reserved: Mapping[str, int] = {
+            t["content"]: t["id"] for t in definition.get("added_tokens", []) if _is_reserved(t)
+        }
+        self._reserved_ids = frozenset(self.reserved.values())
         self._plain = _build(_with_reserved_as_special(definition), where)
         self._plain.encode_special_tokens = True
-        self.chat_template = _chat_template(config, self._reserved)
+        self.chat_template = _chat_template(config, self.reserved)
         vocab = self._full.get_vocab(with_added_tokens=True)
         named = {field: _token_text(config.get(f"{field}_token")) for field in ("bos", "eos", "pad")}
         # Only markers end a text: </s> may also be a plain piece, the end of an HTML tag.
-        markers = {name: vocab[name] for name in named.values() if name in vocab} | self._reserved
+        markers = {**{name: vocab[name] for name in named.values() if name in vocab}, **self.reserved}
         self.special = find_special_tokens(markers, **named, where=where)
         self._bytes = _vocabulary_bytes(definition, vocab, where)
         self._drops_first_space = _drops_first_space(definition)

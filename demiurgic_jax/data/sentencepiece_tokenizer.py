@@ -44,14 +44,14 @@ class SentencePieceTokenizer:
         self._config = dict(config)
         self.chat_template: str = config.get("chat_template") or ""
         self._bytes = [self._piece_bytes(i) for i in range(self.vocab_size)]
-        self._reserved = {
+        self.reserved: Mapping[str, int] = {
             self._processor.id_to_piece(i): i for i in range(self.vocab_size) if self._processor.is_control(i)
         }
-        self._reserved_pattern = re.compile("(" + "|".join(map(re.escape, self._reserved)) + ")")
-        self._reserved_ids = frozenset(self._reserved.values())
+        self._reserved_pattern = re.compile("(" + "|".join(map(re.escape, self.reserved)) + ")")
+        self._reserved_ids = frozenset(self.reserved.values())
         self._space_mark_ids = [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE_MARK.encode()]
         self.special = find_special_tokens(
-            self._reserved,
+            self.reserved,
             bos=config.get("bos_token"),
             eos=config.get("eos_token"),
             pad=config.get("pad_token"),
@@ -96,7 +96,7 @@ class SentencePieceTokenizer:
             return self._encode_plain(text)
         ids: list[int] = []
         for part in self._reserved_pattern.split(text):
-            ids += [self._reserved[part]] if part in self._reserved else self._encode_plain(part)
+            ids += [self.reserved[part]] if part in self.reserved else self._encode_plain(part)
         return ids
 
     def _encode_plain(self, text: str) -> list[int]:

@@ -2,19 +2,9 @@
 
 from collections.abc import Mapping
 
+from demiurgic_jax.data.fim_families import FIM_NAMES
 from demiurgic_jax.data.tokenizer import SpecialTokens
 from demiurgic_jax.errors import UserError
-
-# (prefix, suffix, middle), as written by one family of models each.
-FIM_NAMES = (
-    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
-    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
-    ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
-    ("▁<PRE>", "▁<SUF>", "▁<MID>"),
-    ("<PRE>", "<SUF>", "<MID>"),
-    ("[PREFIX]", "[SUFFIX]", "[MIDDLE]"),
-    ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),
-)
 
 # Pieces that end an answer: the end of a chat turn, of a message, or of the text.
 STOP_NAMES = (

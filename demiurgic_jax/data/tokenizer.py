@@ -32,6 +32,11 @@ class Tokenizer(Protocol):
     chat_template: str  # a Jinja program over `messages` and `add_generation_prompt`
 
     @property
+    def reserved(self) -> Mapping[str, int]:
+        """Every piece that is a marker rather than text, with its id."""
+        ...
+
+    @property
     def vocab_size(self) -> int:
         """Number of ids, reserved ones included."""
         ...

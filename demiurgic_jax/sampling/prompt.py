@@ -2,9 +2,11 @@
 
 from demiurgic_jax.data.chat import encode_chat
 from demiurgic_jax.data.completer import CompletionRequest, UnanswerableError
-from demiurgic_jax.data.fim import fim_markers, fim_prompt
+from demiurgic_jax.data.fim import fim_prompt
+from demiurgic_jax.data.fim_families import FimFormat
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
+from demiurgic_jax.sampling.fim_budget import fit_fim
 
 MAX_LOGPROBS = 20  # as in the OpenAI API
 MAX_STOPS = 16
@@ -69,7 +71,8 @@ def fit_prompt(tokenizer: Tokenizer, request: CompletionRequest, prompt: list[in
     """The prompt, cut where the request lets it be, with room for at least one token of an answer that is wanted.
 
     A cut prompt leaves the answer its max_tokens, or half of the context, whichever is less; of a fill-in-the-middle,
-    the prefix loses its beginning, and then the suffix its end. UnanswerableError for one that is too long.
+    the prefix keeps its last lines and the suffix its first (fim_budget.py).
+    Raises UnanswerableError for one that is too long.
     """
     wanted = min(request.max_tokens, 1)
     if len(prompt) + wanted <= max_context:
@@ -85,15 +88,13 @@ def fit_prompt(tokenizer: Tokenizer, request: CompletionRequest, prompt: list[in
         if start is not None and prompt[0] == start and room > 1:
             return [start, *prompt[len(prompt) - room + 1 :]]
         return prompt[len(prompt) - room :]
-    markers = fim_markers(tokenizer, "leave the suffix out")
-    at = prompt.index(markers.suffix)
-    prefix, suffix = prompt[1:at], prompt[at + 1 : -1]
-    for_text = room - len(markers)
-    if for_text < 0:
-        raise UnanswerableError(f"the context holds {max_context} tokens, too few for a fill-in-the-middle")
-    suffix = suffix[: max(for_text - len(prefix), for_text // 2)]
-    prefix = prefix[max(0, len(prefix) + len(suffix) - for_text) :]
-    return [markers.prefix, *prefix, markers.suffix, *suffix, markers.middle]
+    return fit_fim(FimFormat(tokenizer, "leave the suffix out"), request.prompt or "", request.suffix, (), room).tokens
+
+
+def stop_ids(tokenizer: Tokenizer, request: CompletionRequest) -> frozenset[int]:
+    """Ids that end the answer: those that end any text, those asked for, and those that end a middle."""
+    fim = () if request.suffix is None else FimFormat(tokenizer, "leave the suffix out").stops
+    return frozenset((*tokenizer.special.stops, tokenizer.special.eos, *request.stop_tokens, *fim))
 
 
 def _start(tokenizer: Tokenizer) -> int:

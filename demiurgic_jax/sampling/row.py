@@ -9,6 +9,7 @@ import numpy as np
 from demiurgic_jax.data.completer import Completion, CompletionRequest, TokenLogprob
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.sampling.decoding import Choice, SamplingOptions
+from demiurgic_jax.sampling.prompt import stop_ids
 from demiurgic_jax.sampling.stream import FinishReason, Piece, Stream
 from demiurgic_jax.sampling.text import TextAssembler
 
@@ -35,7 +36,7 @@ class Row:
         self.stream = Stream()
         self._deadline: float | None = None
         self._tokenizer = tokenizer
-        self._stops = frozenset((*tokenizer.special.stops, tokenizer.special.eos, *request.stop_tokens))
+        self._stops = stop_ids(tokenizer, request)
         self._text = TextAssembler(request.stop)
         self._parts: list[str] = []
         self._logprobs: list[TokenLogprob] = []

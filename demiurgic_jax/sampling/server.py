@@ -1,69 +1,114 @@
-"""An OpenAI-compatible HTTP server over one engine."""
+"""The HTTP server over one engine: OpenAI's API, llama.cpp's /infill, a playground."""
 
-import asyncio
-import json
 import logging
+import signal
 import socket
+import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from demiurgic_jax.data.completer import Completion
 from demiurgic_jax.errors import UserError
+from demiurgic_jax.sampling.api_error import ApiError
 from demiurgic_jax.sampling.engine import Engine
-from demiurgic_jax.sampling.openai_answers import ChatAnswer, CompletionAnswer, usage
-from demiurgic_jax.sampling.openai_requests import ApiError, ApiRequest, chat_request, completion_request
-from demiurgic_jax.sampling.stream import Piece, Stream
+from demiurgic_jax.sampling.guard import Gate, Guard
+from demiurgic_jax.sampling.observing import Observer, requests_log
+from demiurgic_jax.sampling.openapi import description
+from demiurgic_jax.sampling.routes import Routes
+from demiurgic_jax.sampling.server_config import ServerConfig
 
-MAX_BODY_BYTES = 8 * 2**20
+# For connections that a server which ends at once still has.
 SHUTDOWN_SECONDS = 3
-
-logger = logging.getLogger(__name__)
-T = TypeVar("T")
+DEFAULT_CONFIG = ServerConfig()
 
 
-def application(engine: Engine, model_name: str) -> Starlette:
-    """The ASGI app. The engine must be running; it is not stopped with the app."""
-    api = _Api(engine, model_name)
-    return Starlette(
+def application(engine: Engine, model_name: str, config: ServerConfig = DEFAULT_CONFIG) -> Starlette:
+    """The ASGI app. The engine must be running; it is not stopped with the app. `app.state.gate` says how many
+    requests run, and refuses more once its `draining` is set.
+
+    Raises UserError when the keys that the config names are not there.
+    """
+    keys, observer, gate = config.read_keys(), Observer(engine, log_prompts=config.log_prompts), Gate()
+    routes = Routes(engine, model_name, observer, gate)
+    document = description(model_name, with_key=bool(keys))
+
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(document)
+
+    middleware = [Middleware(Guard, engine=engine, config=config, keys=keys, observer=observer, gate=gate)]
+    if config.cors_origins:
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=list(config.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
+        middleware.insert(0, cors)
+    app = Starlette(
         routes=[
-            Route("/v1/models", api.models),
-            Route("/v1/models/{model:path}", api.model),
-            Route("/v1/completions", api.completions, methods=["POST"]),
-            Route("/v1/chat/completions", api.chat_completions, methods=["POST"]),
-            Route("/health", api.health),
+            Route("/", routes.playground),
+            Route("/v1/models", routes.models),
+            Route("/v1/models/{model:path}", routes.model),
+            Route("/v1/completions", routes.completions, methods=["POST"]),
+            Route("/v1/chat/completions", routes.chat_completions, methods=["POST"]),
+            Route("/infill", routes.infill, methods=["POST"]),
+            Route("/tokenize", routes.tokenize, methods=["POST"]),
+            Route("/detokenize", routes.detokenize, methods=["POST"]),
+            Route("/health", routes.health),
+            Route("/metrics", routes.metrics),
+            Route("/openapi.json", openapi),
         ],
-        exception_handlers={
-            ApiError: _refusal,
-            HTTPException: _http_refusal,
-            ClientDisconnect: _gone,
-            Exception: _failure,
-        },
+        exception_handlers={ApiError: _refusal, HTTPException: _http_refusal},
+        middleware=middleware,
     )
+    app.state.gate = gate
+    return app
 
 
-def serve(engine: Engine, model_name: str, host: str, port: int) -> None:
-    """Serves until interrupted. Raises UserError when the address cannot be had."""
+def serve(engine: Engine, model_name: str, host: str, port: int, config: ServerConfig = DEFAULT_CONFIG) -> None:
+    """Serves until interrupted, one JSON line per request on stderr. SIGTERM ends it gently: new requests get 503, and
+    those that run have `config.drain_seconds` to finish.
+
+    Raises UserError when the address cannot be had.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    app = application(engine, model_name, config)
     with _listen(host, port) as listener:
-        _uvicorn(engine, model_name).run(sockets=[listener])
+        requests_log.addHandler(handler)
+        requests_log.setLevel(logging.INFO)
+        requests_log.propagate = False
+        try:
+            _Server(app, config.drain_seconds).run(sockets=[listener])
+        finally:
+            requests_log.removeHandler(handler)
+            requests_log.setLevel(logging.NOTSET)
+            requests_log.propagate = True
 
 
 @contextmanager
-def serving(engine: Engine, model_name: str, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+def serving(
+    engine: Engine, model_name: str, host: str = "127.0.0.1", port: int = 0, config: ServerConfig = DEFAULT_CONFIG
+) -> Iterator[str]:
     """Serves from a background thread while the block runs; gives the base URL, "http://HOST:PORT/v1".
 
     Port 0 takes a free one.
     """
     with _listen(host, port) as listener:
-        server = _uvicorn(engine, model_name)
+        server = _Server(application(engine, model_name, config), config.drain_seconds)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server", daemon=True)
         thread.start()
         try:
@@ -87,204 +132,40 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _uvicorn(engine: Engine, model_name: str) -> uvicorn.Server:
-    config = uvicorn.Config(
-        application(engine, model_name),
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-    )
-    return uvicorn.Server(config)
+class _Server(uvicorn.Server):
+    """uvicorn closes its doors at SIGTERM; this one first answers at them, so that a balancer sends no one else."""
 
+    def __init__(self, app: Starlette, drain_seconds: float) -> None:
+        settings = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        )
+        super().__init__(settings)
+        self._gate: Gate = app.state.gate
+        self._drain_seconds = drain_seconds
+        self._ends_at: float | None = None
 
-class _Api:
-    def __init__(self, engine: Engine, model_name: str) -> None:
-        self._engine = engine
-        self._model_name = model_name
-        self._card = {"id": model_name, "object": "model", "created": 0, "owned_by": "demiurgic"}
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig == signal.SIGTERM and self._ends_at is None:
+            self._gate.draining = True
+            self._ends_at = time.monotonic() + self._drain_seconds
+        else:
+            super().handle_exit(sig, frame)
 
-    async def health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok", "active": self._engine.active})
-
-    async def models(self, request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [self._card]})
-
-    async def model(self, request: Request) -> Response:
-        self._check_model(request.path_params["model"])
-        return JSONResponse(self._card)
-
-    async def completions(self, request: Request) -> Response:
-        body = await _read_body(request)
-        self._check_model(body.get("model", self._model_name))
-        asked = completion_request(body)
-        answer = CompletionAnswer(self._model_name, [len(r.prompt or "") * (not asked.echo) for r in asked.requests])
-        return await self._answer(request, body, asked, answer)
-
-    async def chat_completions(self, request: Request) -> Response:
-        body = await _read_body(request)
-        self._check_model(body.get("model", self._model_name))
-        asked = chat_request(body, max_context=self._engine.max_context)
-        return await self._answer(request, body, asked, ChatAnswer(self._model_name))
-
-    def _check_model(self, model: Any) -> None:
-        if model != self._model_name:
-            raise ApiError(
-                404,
-                f"model {model!r} is not served here: use {self._model_name!r}",
-                param="model",
-                code="model_not_found",
-            )
-
-    async def _answer(
-        self, request: Request, body: dict[str, Any], asked: ApiRequest, answer: CompletionAnswer | ChatAnswer
-    ) -> Response:
-        streams: list[Stream] = []
-        try:
-            for one in asked.requests:
-                judge = asked.echo and one.logprobs is not None
-                streams.append(self._engine.submit(one, prompt_logprobs=judge))
-        except UserError as error:
-            _cancel(streams)
-            # The engine's sentences begin with the option that they are about.
-            option = str(error).split(" ", 1)[0]
-            raise ApiError(400, str(error), param=option if option in body else None) from error
-        if asked.stream:
-            return StreamingResponse(_events(asked, answer, streams), media_type="text/event-stream")
-        try:
-            completions = await _unless_disconnected(request, _completions(streams))
-        finally:
-            _cancel(streams)
-        choices = [
-            answer.choice(index, completion, _echo(asked, index, streams[index]))
-            for index, completion in enumerate(completions)
-        ]
-        return JSONResponse(answer.whole(choices, usage(completions, asked.choices_per_prompt)))
-
-
-def _echo(asked: ApiRequest, index: int, stream: Stream) -> Piece | None:
-    """The prompt of a choice, where it is to be repeated."""
-    return Piece(asked.requests[index].prompt or "", stream.prompt_logprobs) if asked.echo else None
-
-
-async def _completions(streams: Sequence[Stream]) -> list[Completion]:
-    for stream in streams:
-        async for _ in stream:
-            pass
-    return [stream.result() for stream in streams]
-
-
-async def _events(
-    asked: ApiRequest, answer: CompletionAnswer | ChatAnswer, streams: Sequence[Stream]
-) -> AsyncIterator[str]:
-    """Server-sent events. When the client goes, Starlette closes this generator and the slots are freed."""
-    try:
-        async for index, piece in _merged(streams):
-            stream = streams[index]
-            if isinstance(piece, Piece):
-                yield _event(answer.chunk(index, piece, logprobs=asked.requests[index].logprobs is not None))
-            elif piece is None:
-                for chunk in answer.opening(index, _echo(asked, index, stream)):
-                    yield _event(chunk)
-            else:
-                yield _event(answer.closing(index, piece))
-        if asked.include_usage:
-            counts = usage([stream.result() for stream in streams], asked.choices_per_prompt)
-            yield _event(answer.usage_chunk(counts))
-        yield "data: [DONE]\n\n"
-    except Exception as error:  # the status line is long sent: an event has to tell
-        logger.exception("a streamed completion failed")
-        yield _event(ApiError(500, f"the completion failed: {error}").content)
-    finally:
-        _cancel(streams)
-
-
-async def _merged(streams: Sequence[Stream]) -> AsyncIterator[tuple[int, Piece | Completion | None]]:
-    """Of each stream: None as it begins, its pieces, its completion. Raises what any stream raises."""
-    arrived: asyncio.Queue[tuple[int, Piece | Completion | BaseException | None]] = asyncio.Queue()
-
-    async def pump(index: int, stream: Stream) -> None:
-        begun = False
-        try:
-            async for piece in stream:
-                if not begun:
-                    arrived.put_nowait((index, None))
-                begun = True
-                arrived.put_nowait((index, piece))
-            if not begun:
-                arrived.put_nowait((index, None))
-            arrived.put_nowait((index, stream.result()))
-        except Exception as error:
-            arrived.put_nowait((index, error))
-
-    tasks = [asyncio.create_task(pump(index, stream)) for index, stream in enumerate(streams)]
-    try:
-        ended = 0
-        while ended < len(streams):
-            index, item = await arrived.get()
-            if isinstance(item, BaseException):
-                raise item
-            ended += isinstance(item, Completion)
-            yield index, item
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled when the client goes away."""
-
-    async def disconnected() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    working, watching = asyncio.create_task(work), asyncio.create_task(disconnected())
-    try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
-    finally:
-        working.cancel()
-        watching.cancel()
-
-
-def _cancel(streams: Sequence[Stream]) -> None:
-    for stream in streams:
-        stream.cancel()
-
-
-def _event(content: dict[str, Any]) -> str:
-    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
-
-
-async def _read_body(request: Request) -> dict[str, Any]:
-    content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > MAX_BODY_BYTES:
-            raise ApiError(413, f"the body is larger than {MAX_BODY_BYTES} bytes: send less text")
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ApiError(400, f"the body is not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise ApiError(400, "the body must be a JSON object")
-    return body
+    async def on_tick(self, counter: int) -> bool:
+        if self._ends_at is not None and (self._gate.running == 0 or time.monotonic() >= self._ends_at):
+            self.should_exit = True
+        return await super().on_tick(counter)
 
 
 async def _refusal(request: Request, error: Any) -> Response:
-    return JSONResponse(error.content, status_code=error.status)
+    request.scope["demiurgic.record"].error = str(error)
+    return JSONResponse(error.content, status_code=error.status, headers=error.headers)
 
 
 async def _http_refusal(request: Request, error: Any) -> Response:
     message = f"{request.method} {request.url.path}: {error.detail.lower()}"
     return JSONResponse(ApiError(error.status_code, message).content, error.status_code, headers=error.headers)
-
-
-async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=499)  # nobody reads it; nginx's code for a client that closed the connection
-
-
-async def _failure(request: Request, error: Exception) -> Response:
-    return JSONResponse(ApiError(500, f"the server failed: {error}").content, status_code=500)

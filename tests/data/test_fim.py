@@ -51,7 +51,7 @@ class Roomy:
     """A tokenizer that takes pad for nothing."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self.special = tokenizer.special
+        self.special, self.reserved = tokenizer.special, tokenizer.reserved
         self.encode = tokenizer.encode
         self._decode = tokenizer.decode
 

@@ -13,7 +13,8 @@ import pytest
 from demiurgic_jax.data.completer import CompletionRequest, Message
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.sampling.engine import Engine
-from demiurgic_jax.sampling.server import MAX_BODY_BYTES, serve, serving
+from demiurgic_jax.sampling.server import serve, serving
+from demiurgic_jax.sampling.server_config import ServerConfig
 
 CHAT = [{"role": "user", "content": "add"}]
 
@@ -127,7 +128,15 @@ def test_a_suffix_is_filled_in_the_middle(client: openai.OpenAI, engine: Engine)
     ("route", "body", "param"),
     [
         ("completions", {}, "prompt"),
-        ("completions", {"prompt": [1, 2]}, "prompt"),
+        ("completions", {"prompt": [1, "a"]}, "prompt"),
+        ("completions", {"prompt": []}, "prompt"),
+        ("completions", {"prompt": [[1], "a"]}, "prompt"),
+        ("completions", {"prompt": [99999]}, "prompt"),
+        ("completions", {"prompt": [1], "suffix": "x"}, "suffix"),
+        ("completions", {"prompt": "x", "best_of": 3}, "best_of"),
+        ("completions", {"prompt": "x", "min_p": 1.5}, "min_p"),
+        ("completions", {"prompt": "x", "stop_token_ids": [99999]}, "stop_token_ids"),
+        ("completions", {"prompt": "x", "stop": ""}, "stop"),
         ("completions", {"prompt": "x", "temperature": -1}, "temperature"),
         ("completions", {"prompt": "x", "temperature": "hot"}, "temperature"),
         ("completions", {"prompt": "x", "top_p": 2}, "top_p"),
@@ -137,7 +146,7 @@ def test_a_suffix_is_filled_in_the_middle(client: openai.OpenAI, engine: Engine)
         ("completions", {"prompt": "x", "logprobs": 21}, "logprobs"),
         ("completions", {"prompt": "x", "stop": [1]}, "stop"),
         ("completions", {"prompt": "x", "temprature": 1}, "temprature"),
-        ("completions", {"prompt": "x", "presence_penalty": 0.5}, "presence_penalty"),
+        ("completions", {"prompt": "x", "presence_penalty": 2.5}, "presence_penalty"),
         ("completions", {"prompt": "\ud800"}, None),
         ("completions", {"prompt": "word " * 3000}, None),
         ("chat/completions", {}, "messages"),
@@ -161,7 +170,7 @@ def test_what_is_not_there_or_not_json_gets_the_error_object(url: str):
         404: lambda: httpx.get(f"{url}/nothing"),
         405: lambda: httpx.get(f"{url}/completions"),
         400: lambda: httpx.post(f"{url}/completions", content=b"{nonsense"),
-        413: lambda: httpx.post(f"{url}/completions", content=b" " * (MAX_BODY_BYTES + 1)),
+        413: lambda: httpx.post(f"{url}/completions", content=b" " * (ServerConfig().max_body_bytes + 1)),
     }
     for status, ask in answers.items():
         response = ask()
@@ -206,7 +215,8 @@ def test_fifty_clients_at_once_get_what_they_would_alone(client: openai.OpenAI):
 
 
 def test_health_tells_what_runs(url: str):
-    assert httpx.get(url.removesuffix("/v1") + "/health").json() == {"status": "ok", "active": 0}
+    health = httpx.get(url.removesuffix("/v1") + "/health")
+    assert health.json() == {"status": "ok", "active": 0, "waiting": 0, "slots": 4}
 
 
 def test_a_port_in_use_is_a_users_mistake(engine: Engine):
