@@ -1,137 +1,110 @@
-"""What each subcommand does with its options."""
+"""What each subcommand that asks the model does with its options."""
 
 import argparse
-import json
 import sys
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from demiurgic_jax.cli.answering import Answer, Display, request_of, say_if_cut, show, with_system, write
+from demiurgic_jax.cli.languages import Language, language_called, language_of_file
+from demiurgic_jax.cli.settings import Resolved
 from demiurgic_jax.cli.skills import skill_prompt
-from demiurgic_jax.cli.source import Ask, find_checkpoint, model_name, open_source
-from demiurgic_jax.data.completer import Completion, CompletionRequest, Message
+from demiurgic_jax.cli.source import Ask, open_source
+from demiurgic_jax.cli.source_text import Selection, read_file, read_stdin, select, split_at_place
+from demiurgic_jax.data.completer import CompletionRequest, Message, UnanswerableError
 from demiurgic_jax.errors import UserError
 
+Settings = dict[str, Resolved]
 
-def complete(options: argparse.Namespace) -> None:
-    """Continues raw text."""
-    # A line's end and the next indent are often one token; a prompt that gives half of it gets a poor rest.
-    prompt = _text(options.text, options.file, "the text to continue").rstrip()
-    with open_source(options) as ask:
+
+def display_of(options: argparse.Namespace, settings: Settings, *, markdown: bool = False) -> Display:
+    """How the options want answers shown."""
+    return Display(options.json, options.raw, settings["stream"].value, markdown)
+
+
+def complete(options: argparse.Namespace, settings: Settings) -> int:
+    """Continues raw text, or fills in what stands at a place in a file."""
+    prefix, suffix = _around(options)
+    with open_source(settings) as ask:
         if options.echo and not options.json:
-            _write(prompt)
-        _show(ask, _request(options, prompt=prompt), options)
+            write(prefix)
+        request = request_of(settings, prompt=prefix, suffix=suffix)
+        answer = ask(request)
+        if suffix is not None and settings["truncate"].origin == "default":
+            answer = _cut_to_fit(answer, ask, request)
+        # Between two texts nothing may be added, not even a line's end.
+        whole = suffix is not None and options.echo
+        display = display_of(options, settings)
+        completion = show(answer, Display(display.json, display.raw or whole, display.stream))
+        if whole and not options.json:
+            write(suffix or "")
+    say_if_cut(completion)
+    return 0
 
 
-def skill(options: argparse.Namespace) -> None:
-    """explain, fix and refactor: one question about the code of a file or of stdin."""
-    code = _text(None, options.file, "the code")
-    message = Message("user", skill_prompt(options.command, code))
-    with open_source(options) as ask:
-        _show(ask, _request(options, messages=(message,)), options)
-
-
-def chat(options: argparse.Namespace) -> None:
-    """One question from the argument or a pipe; a conversation on a terminal."""
-    history = [Message("system", options.system)] if options.system else []
-    if options.text is None and sys.stdin.isatty():
-        _converse(options, history)
-        return
-    question = Message("user", _text(options.text, None, "a message"))
-    with open_source(options) as ask:
-        _show(ask, _request(options, messages=(*history, question)), options)
-
-
-def serve(options: argparse.Namespace) -> None:
-    """Serves a checkpoint until interrupted."""
+def _cut_to_fit(answer: Answer, ask: Ask, request: CompletionRequest) -> Answer:
+    """Files are longer than contexts: what is far from the cursor may go, once the server has said that it must."""
     try:
-        from demiurgic_jax.sampling.server import serve as serve_engine
-    except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
-            raise
-        raise UserError(
-            f"serving needs the package {error.name}: install it with pip install 'demiurgic_jax[serve]'"
-        ) from error
-    from demiurgic_jax.sampling.opening import open_engine
-
-    checkpoint = find_checkpoint(options.checkpoint)
-    name = options.model or model_name(checkpoint)
-    with open_engine(checkpoint, slots=options.slots, max_context=options.max_context) as engine:
-        host = f"[{options.host}]" if ":" in options.host else options.host
-        print(f"demiurgic: serving {name} at http://{host}:{options.port}/v1 (Ctrl-C ends it)", file=sys.stderr)
-        serve_engine(engine, name, options.host, options.port)
-
-
-def _converse(options: argparse.Namespace, history: list[Message]) -> None:
-    with open_source(options) as ask:
-        print("Ctrl-D ends the conversation.", file=sys.stderr)
-        while True:
-            try:
-                question = input("> ")
-            except EOFError:
-                print()
-                return
-            if not question.strip():
-                continue
-            history.append(Message("user", question))
-            answer = _show(ask, _request(options, messages=tuple(history)), options)
-            history.append(Message("assistant", answer.text))
-
-
-def _text(given: str | None, file: str | None, what: str) -> str:
-    """The argument itself, else the file's content, else all of stdin ("-" means stdin too)."""
-    if given is not None and file is not None:
-        raise UserError("give the text as an argument or with --file, not both")
-    if given is not None and given != "-":
-        return given
-    try:
-        if file is not None and file != "-":
-            return Path(file).read_bytes().decode()
-        if sys.stdin.isatty():
-            raise UserError(f"give {what}: as an argument, a file, or through a pipe (demiurgic --help has examples)")
-        return sys.stdin.buffer.read().decode()
-    except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}): give a text file") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file or 'stdin'} is not UTF-8 at byte {error.start}: convert it first") from error
-
-
-def _request(
-    options: argparse.Namespace, *, prompt: str | None = None, messages: Sequence[Message] = ()
-) -> CompletionRequest:
-    return CompletionRequest(
-        prompt=prompt,
-        messages=tuple(messages),
-        max_tokens=options.max_tokens,
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        stop=tuple(options.stop),
-        seed=options.seed,
-    )
-
-
-def _show(ask: Ask, request: CompletionRequest, options: argparse.Namespace) -> Completion:
-    """Prints the answer in the way that the options ask for, and returns it."""
-    pieces = ask(request)
-    while True:
+        return (yield from answer)
+    except UnanswerableError as error:
         try:
-            piece = next(pieces)
+            first = ask(replace(request, truncate=True))
+            yield next(first)
+        except UserError:
+            raise error from None
         except StopIteration as end:
-            completion: Completion = end.value
-            break
-        if not (options.json or options.no_stream):
-            _write(piece.text)
-    if options.json:
-        fields = ("text", "finish_reason", "prompt_tokens", "completion_tokens")
-        _write(json.dumps({name: getattr(completion, name) for name in fields}, ensure_ascii=False))
-    elif options.no_stream:
-        _write(completion.text)
-    if options.json or not completion.text.endswith("\n"):
-        _write("\n")
-    return completion
+            return end.value
+    return (yield from first)
 
 
-def _write(text: str) -> None:
-    # Bytes, so that neither the locale nor newline translation changes what the model wrote.
-    sys.stdout.buffer.write(text.encode())
-    sys.stdout.buffer.flush()
+def _around(options: argparse.Namespace) -> tuple[str, str | None]:
+    if options.text is not None and options.file is not None:
+        raise UserError("give the text as an argument or with --file, not both")
+    if options.file not in (None, "-"):
+        prefix: str = read_file(options.file)
+    elif options.text in (None, "-"):
+        prefix = read_stdin("the text to continue")
+    elif (place := split_at_place(options.text)) is not None:
+        if options.suffix is not None:
+            raise UserError("give FILE:LINE:COL or --suffix, not both: the file's rest is the suffix")
+        return place
+    else:
+        prefix = options.text
+    if options.suffix is not None:
+        return prefix, options.suffix
+    # A line's end and the next indent are often one token; a prompt that gives half of it gets a poor rest.
+    return prefix.rstrip(), None
+
+
+def explain(options: argparse.Namespace, settings: Settings) -> int:
+    """One question about the code of a file or of stdin, answered in prose."""
+    selection = select(options.file, options.lines)
+    question = skill_prompt("explain", selection.code, language_of(options, selection), wish=options.wish or "")
+    with open_source(settings) as ask:
+        answer = ask(request_of(settings, messages=with_system(settings, Message("user", question))))
+        completion = show(answer, display_of(options, settings, markdown=True))
+    say_if_cut(completion)
+    return 0
+
+
+def chat(options: argparse.Namespace, settings: Settings) -> int:
+    """One question from the argument or a pipe; a conversation on a terminal."""
+    from demiurgic_jax.cli import conversation
+
+    display = display_of(options, settings, markdown=True)
+    if options.list:
+        return conversation.list_chats(options.json)
+    talk = conversation.begin(options, settings)
+    with open_source(settings) as ask:
+        if options.text is None and sys.stdin.isatty():
+            return conversation.converse(talk, ask, settings, display)
+        question = options.text if options.text not in (None, "-") else read_stdin("a message")
+        say_if_cut(conversation.answer(talk, question, ask, settings, display))
+    return 0
+
+
+def language_of(options: argparse.Namespace, selection: Selection) -> Language:
+    """The language that --language names, else that of the file's name."""
+    if options.language:
+        return language_called(options.language)
+    return language_of_file(selection.path or Path())

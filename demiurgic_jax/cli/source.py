@@ -1,13 +1,14 @@
 """Where answers come from: a server, or a checkpoint opened in this process."""
 
-import argparse
 import os
-import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from demiurgic_jax.cli.settings import Resolved
+from demiurgic_jax.cli.terminal import note
 from demiurgic_jax.data.completer import Completion, CompletionRequest
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.sampling.client import stream_completion
@@ -15,22 +16,18 @@ from demiurgic_jax.sampling.stream import Piece
 
 Ask = Callable[[CompletionRequest], Generator[Piece, None, Completion]]
 
-URL_VARIABLE = "DEMIURGIC_URL"
-CHECKPOINT_VARIABLE = "DEMIURGIC_CHECKPOINT"
-KEY_VARIABLE = "DEMIURGIC_API_KEY"
-
 
 @contextmanager
-def open_source(options: argparse.Namespace) -> Iterator[Ask]:
-    """What answers requests, by --url or --checkpoint, else the environment, else the newest run here."""
-    url = options.url or (None if options.checkpoint else os.environ.get(URL_VARIABLE))
-    if url:
-        yield partial(stream_completion, url, model=options.model, api_key=os.environ.get(KEY_VARIABLE))
+def open_source(settings: Mapping[str, Resolved]) -> Iterator[Ask]:
+    """What answers requests: the server or the checkpoint of the settings, else the newest run here."""
+    if url := settings["url"].value:
+        yield partial(stream_completion, base_url(url), model=settings["model"].value, api_key=api_key(settings))
         return
     # Only now: importing the engine imports JAX, which takes seconds.
+    checkpoint = find_checkpoint(settings["checkpoint"].value)
     from demiurgic_jax.sampling.opening import open_engine
 
-    with open_engine(find_checkpoint(options.checkpoint), slots=1) as engine:
+    with open_engine(checkpoint, slots=1) as engine:
 
         def ask(request: CompletionRequest) -> Generator[Piece, None, Completion]:
             stream = engine.submit(request)
@@ -43,19 +40,41 @@ def open_source(options: argparse.Namespace) -> Iterator[Ask]:
         yield ask
 
 
+def base_url(url: str) -> str:
+    """http://HOST:PORT is taken for http://HOST:PORT/v1, where the API of every such server is."""
+    return url.rstrip("/") + "/v1" if urlsplit(url).path in ("", "/") and "://" in url else url
+
+
+def api_key(settings: Mapping[str, Resolved]) -> str | None:
+    """The key that the environment holds. Raises UserError when a variable was chosen for it that is not set."""
+    name, origin = settings["key_env"]
+    key = os.environ.get(name)
+    if not key and origin != "default":
+        raise UserError(f"{origin} is {name}, and the environment has no variable {name}: export {name}=KEY")
+    return key
+
+
 def find_checkpoint(given: str | None) -> Path:
-    """The folder given, else the environment's, else the newest under runs/ (which is said on stderr)."""
-    if named := given or os.environ.get(CHECKPOINT_VARIABLE):
-        return Path(named)
-    steps = [step for step in Path("runs").glob("*/train/checkpoints/*") if step.name.isdigit()]
-    if not steps:
+    """The folder given, else the newest under runs/ (which is said on stderr)."""
+    if given:
+        return Path(given)
+    folders = checkpoint_folders(Path("runs"))
+    if not folders:
         raise UserError(
-            "there is no model to ask: give --url or --checkpoint, "
-            f"set {URL_VARIABLE} or {CHECKPOINT_VARIABLE}, or run this where runs/NAME/train/checkpoints is"
+            "there is no model to ask: give --url or --checkpoint, set DEMIURGIC_URL or DEMIURGIC_CHECKPOINT, "
+            "or run this where runs/NAME/train/checkpoints is"
         )
-    folder = max(steps, key=lambda step: step.stat().st_mtime).parent
-    print(f"demiurgic: using {folder}, the newest run here", file=sys.stderr)
-    return folder
+    note(f"using {folders[0]}, the newest run here")
+    return folders[0]
+
+
+def checkpoint_folders(runs: Path) -> list[Path]:
+    """The folders under `runs` that hold checkpoints, the newest first."""
+    steps = [step for step in runs.glob("*/train/checkpoints/*") if step.name.isdigit()]
+    newest = {step.parent: 0.0 for step in steps}
+    for step in steps:
+        newest[step.parent] = max(newest[step.parent], step.stat().st_mtime)
+    return sorted(newest, key=lambda folder: newest[folder], reverse=True)
 
 
 def model_name(checkpoint: Path) -> str:

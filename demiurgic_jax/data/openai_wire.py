@@ -7,8 +7,8 @@ from demiurgic_jax.data.completer import CompletionRequest, TokenLogprob
 
 
 def endpoint(request: CompletionRequest) -> str:
-    """Path under the base URL. Raises ValueError unless exactly one of messages and prompt is set."""
-    if bool(request.messages) == (request.prompt is not None):
+    """Path under the base URL. Raises ValueError unless exactly one of messages, prompt and prompt_tokens is set."""
+    if (bool(request.messages), request.prompt is not None, request.prompt_tokens is not None).count(True) != 1:
         raise ValueError("a completion request needs either messages or a prompt")
     return "/chat/completions" if request.messages else "/completions"
 
@@ -21,16 +21,29 @@ def request_body(model: str, request: CompletionRequest) -> dict[str, Any]:
         if request.logprobs is not None:
             body |= {"logprobs": True, "top_logprobs": request.logprobs}
     else:
-        body["prompt"] = request.prompt
+        body["prompt"] = request.prompt if request.prompt_tokens is None else list(request.prompt_tokens)
         if request.suffix is not None:
             body["suffix"] = request.suffix
         if request.logprobs is not None:
             body["logprobs"] = request.logprobs
     if request.top_p != 1.0:
         body["top_p"] = request.top_p
-    # An extension of ours and vLLM's: sent only where it is wanted.
+    for name in ("frequency_penalty", "presence_penalty"):
+        if value := getattr(request, name):
+            body[name] = value
+    # Extensions, the first four in vLLM's words: sent only where they are wanted.
     if request.top_k:
         body["top_k"] = request.top_k
+    if request.min_p:
+        body["min_p"] = request.min_p
+    if request.repetition_penalty != 1.0:
+        body["repetition_penalty"] = request.repetition_penalty
+    if request.stop_tokens:
+        body["stop_token_ids"] = list(request.stop_tokens)
+    if request.max_seconds is not None:
+        body["max_seconds"] = request.max_seconds
+    if request.truncate:
+        body["truncate"] = True
     if request.stop:
         body["stop"] = list(request.stop)
     if request.seed is not None:

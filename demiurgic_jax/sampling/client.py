@@ -42,6 +42,16 @@ def stream_completion(
             raise _unreachable(url, error) from error
 
 
+def list_models(url: str, *, api_key: str | None = None) -> list[dict[str, Any]]:
+    """The models that the server at `url` lists, at least one, each an object with an `id`. Raises UserError when the
+    server cannot be reached or refuses."""
+    with httpx.Client(headers=_headers(api_key), timeout=TIMEOUT) as client:
+        try:
+            return _models(client.get(f"{_base(url)}/models"), url)
+        except httpx.HTTPError as error:
+            raise _unreachable(url, error) from error
+
+
 class HttpCompleter:
     """Implements `Completer` over HTTP. Open it with `async with`, or close it with `aclose`."""
 
@@ -149,11 +159,18 @@ def _finish_reason(reason: str | None) -> Literal["stop", "length"]:
 
 
 def _first_model(response: httpx.Response, url: str) -> str:
+    return _models(response, url)[0]["id"]
+
+
+def _models(response: httpx.Response, url: str) -> list[dict[str, Any]]:
     if not response.is_success:
         raise _refusal(response, url)
     try:
-        return _json(response, url)["data"][0]["id"]
-    except (KeyError, IndexError, TypeError) as error:
+        models = _json(response, url)["data"]
+        if not models or not all(isinstance(model["id"], str) for model in models):
+            raise KeyError("data")
+        return list(models)
+    except (KeyError, TypeError) as error:
         raise UserError(f"{url} lists no models: is it the base URL of an OpenAI-compatible API (…/v1)?") from error
 
 

@@ -39,7 +39,8 @@ def url(workplace: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = subprocess.Popen([*COMMAND, "serve", "--port", str(port)], cwd=workplace, env=environment())
+    command = [*COMMAND, "serve", "--port", str(port)]
+    server = subprocess.Popen(command, cwd=workplace, env=environment(HOME=str(workplace)))
     try:
         end = time.monotonic() + 60
         while time.monotonic() < end and server.poll() is None:
@@ -63,7 +64,7 @@ def demiurgic(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
             [*COMMAND, *arguments],
             input=stdin,
             cwd=cwd,
-            env=environment(**(env or {})),
+            env=environment(**{"HOME": str(tmp_path), **(env or {})}),
             capture_output=True,
             timeout=60,
         )
