@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from demiurgic_jax.curation.code_tokens import code_tokens, parameterized_ngrams
-from demiurgic_jax.curation.languages import language_of
+from demiurgic_jax.curation.languages import LANGUAGES
+from demiurgic_jax.curation.recognition import language_of
 from demiurgic_jax.curation.tokens import hashes_of, ngram_hashes, word_strings
 from demiurgic_jax.errors import UserError
 
@@ -175,7 +176,7 @@ def _problems(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for path in _files(folder):
         if path.name.endswith((".jsonl", ".jsonl.gz")):
             yield from _rows(path)
-        elif path.suffix and (language := language_of(path.name, "std::")):
+        elif path.suffix and (language := language_of(path.name, "std::")) in LANGUAGES:
             text = path.read_text(encoding="utf-8", errors="replace")
             yield str(path.relative_to(folder.parent)), {"code": text, "text": text, "language": language}
 

@@ -54,7 +54,7 @@ def rows_digest(rows: str, tfds: str, split: str) -> str:
         info = _tfds_builder(tfds, split).info
         digest.update(json.dumps([info.full_name, split, info.splits[split].shard_lengths]).encode())
         return digest.hexdigest()
-    for path in _row_files(rows):
+    for path in row_files(rows):
         with path.open("rb") as file:
             digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
@@ -74,7 +74,8 @@ def _value(row: Mapping[str, Any], name: str, columns: Mapping[str, str], where:
     )
 
 
-def _row_files(rows: str) -> list[Path]:
+def row_files(rows: str) -> list[Path]:
+    """Files at a path, a pattern or in a folder, sorted. Raises UserError where there is none."""
     at = Path(rows).expanduser()
     pattern = str(at / "**" / "*") if at.is_dir() else str(at)
     files = sorted(path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file())
@@ -85,7 +86,7 @@ def _row_files(rows: str) -> list[Path]:
 
 
 def _file_rows(rows: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for path in _row_files(rows):
+    for path in row_files(rows):
         yield from _parquet_rows(path) if path.suffix == ".parquet" else _jsonl_rows(path)
 
 
