@@ -174,6 +174,8 @@ def _keep(name: str, read: Callable[[], bytes], into: Path) -> int:
         return 0
     if plain.name == "copyright" and ("doc" in plain.parts or "debian" in plain.parts):
         target = into / "copyright"  # of the whole package
+    elif plain.parts[0].endswith(".dist-info") and says_licence(plain.name):
+        target = into / plain.name  # of a wheel
     elif language_by_name(name) in _LANGUAGES or says_licence(plain.name):
         target = into / plain
     else:

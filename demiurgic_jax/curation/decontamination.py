@@ -18,7 +18,7 @@ import numpy as np
 from demiurgic_jax.curation.code_tokens import code_tokens, parameterized_ngrams
 from demiurgic_jax.curation.languages import LANGUAGES
 from demiurgic_jax.curation.recognition import language_of
-from demiurgic_jax.curation.tokens import hashes_of, ngram_hashes, word_strings
+from demiurgic_jax.curation.tokens import ngram_hashes, word_hashes
 from demiurgic_jax.errors import UserError
 
 # What benchmarks call the parts of a problem.
@@ -138,7 +138,7 @@ class _Index:
 
 
 def _word_grams(text: str) -> np.ndarray:
-    return ngram_hashes(hashes_of(word_strings(text)), _WORDS)
+    return ngram_hashes(word_hashes(text), _WORDS)
 
 
 def _code_grams(text: str, language: str) -> np.ndarray:
