@@ -13,6 +13,9 @@ from demiurgic_jax.errors import UserError
 
 ROW_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
+# Bytes of a line of JSON. What is longer is passed over piece by piece.
+_LONGEST_ROW = 1 << 24
+
 # The names that The Stack (v1, v2), GitHub's dump and CodeParrot give to the same things.
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "text": ("content", "text", "code"),
@@ -32,12 +35,23 @@ class CodeRow:
     licences: tuple[str, ...]
 
 
-def code_rows(rows: str, tfds: str, split: str, columns: Mapping[str, str]) -> Iterator[CodeRow]:
+@dataclass(frozen=True)
+class LongRow:
+    """A row of more bytes than are read."""
+
+    where: str
+    size: int
+
+
+def code_rows(rows: str, tfds: str, split: str, columns: Mapping[str, str]) -> Iterator[CodeRow | LongRow]:
     """Every row of the files at `rows` or of the dataset `tfds`, in order. Raises UserError naming file and row where
     a field is missing."""
     if unknown := sorted(set(columns) - set(_COLUMNS)):
         raise UserError(f"columns of {rows or tfds} name {unknown[0]!r}: choose among {', '.join(_COLUMNS)}")
     for where, row in _tfds_rows(tfds, split) if tfds else _file_rows(rows):
+        if isinstance(row, LongRow):
+            yield row
+            continue
         text, path = _value(row, "text", columns, where), _value(row, "path", columns, where)
         repository = _value(row, "repository", columns, where, optional=True)
         licences = _value(row, "licence", columns, where, optional=True)
@@ -85,15 +99,23 @@ def row_files(rows: str) -> list[Path]:
     return files
 
 
-def _file_rows(rows: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _file_rows(rows: str) -> Iterator[tuple[str, Mapping[str, Any] | LongRow]]:
     for path in row_files(rows):
         yield from _parquet_rows(path) if path.suffix == ".parquet" else _jsonl_rows(path)
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _jsonl_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | LongRow]]:
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        number = 0
+        while line := file.readline(_LONGEST_ROW):
+            number += 1
             where = f"{path} line {number}"
+            if len(line) == _LONGEST_ROW and not line.endswith(b"\n"):
+                size = len(line)
+                while (more := file.readline(_LONGEST_ROW)) and not more.endswith(b"\n"):
+                    size += len(more)
+                yield where, LongRow(where, size + len(more))
+                continue
             try:
                 row = json.loads(line)
             except ValueError as error:

@@ -13,7 +13,7 @@ from demiurgic_jax.curation.git_repository import GitRepository
 from demiurgic_jax.curation.licence_files import LicenceFolders, licence_in_head, says_licence
 from demiurgic_jax.curation.licences import UNKNOWN, LicencePolicy
 from demiurgic_jax.curation.recognition import language_by_name, language_of, may_be
-from demiurgic_jax.curation.rows import ROW_SUFFIXES, CodeRow, code_rows, rows_digest
+from demiurgic_jax.curation.rows import ROW_SUFFIXES, CodeRow, LongRow, code_rows, rows_digest
 from demiurgic_jax.curation.screening import decode, folder_reason, name_reason, text_reason
 from demiurgic_jax.errors import UserError
 
@@ -149,7 +149,7 @@ def repositories(source: CodeSource) -> list[CodeSource]:
     if not source.folders:
         return [source]
     folder = _folder(source.folders)
-    found = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+    found = sorted(each for each in folder.iterdir() if each.is_dir() and folder_reason(each.name) is None)
     if not found:
         raise UserError(f"source folder {folder} holds no folders: each in it is taken for a repository")
     return [replace(source, folder=str(each), folders="") for each in found]
@@ -245,6 +245,9 @@ def _screened_tree(
 
 def _screened_rows(source: CodeSource, languages: frozenset[str], max_bytes: int) -> Iterator[SourceFile | LeftOut]:
     for row in code_rows(source.rows, source.tfds, source.split, source.columns):
+        if isinstance(row, LongRow):
+            yield LeftOut(row.where, "", row.size, "too large", source.name)
+            continue
         if not may_be(row.path, languages):
             continue
         content = row.text.encode("utf-8", "surrogatepass")

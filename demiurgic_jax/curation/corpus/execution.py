@@ -66,10 +66,12 @@ def run_stage(
     watcher.start()
     started = time.monotonic()
     try:
+        logs.mkdir(parents=True, exist_ok=True)
         if executor.get_incomplete_ranks():
             executor.run()
             if execution.kind == "slurm":
                 _wait(executor)
+        _add_seconds(logs, time.monotonic() - started)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -79,7 +81,6 @@ def run_stage(
     finally:
         done.set()
         watcher.join()
-        _add_seconds(logs, time.monotonic() - started)
     if missing := executor.get_incomplete_ranks():
         raise RuntimeError(f"{len(missing)} of {tasks} tasks of {name} failed: see {logs}/logs/task_{missing[0]:05d}.log")
 
@@ -114,5 +115,4 @@ def _wait(executor: PipelineExecutor) -> None:
 def _add_seconds(logs: Path, seconds: float) -> None:
     path = logs / "seconds.json"
     before = json.loads(path.read_text()) if path.exists() else 0.0
-    logs.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(before + seconds))

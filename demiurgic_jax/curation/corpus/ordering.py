@@ -163,8 +163,8 @@ def _meant(
         if not parts:
             continue
         ends = [number for number in by_last.get(parts[-1], ()) if modules[number][-len(parts) :] == parts]
-        if len(parts) == 1:  # of the standard library, as often as not
-            ends = [number for number in ends if modules[number][:-1] == own[:-1]]
+        if len(parts) == 1:  # of the standard library, as often as not, unless it lies beside or at the root
+            ends = [number for number in ends if modules[number][:-1] in (own[:-1], ())]
         if ends and len(ends) <= _MOST_MEANT:
             return set(ends)
     return set()

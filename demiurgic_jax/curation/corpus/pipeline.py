@@ -29,7 +29,7 @@ from demiurgic_jax.curation.languages import LANGUAGES
 from demiurgic_jax.curation.licences import LicencePolicy
 from demiurgic_jax.curation.near_duplicates import MinHashConfig
 from demiurgic_jax.curation.recognition import require_known
-from demiurgic_jax.curation.secrets import KINDS
+from demiurgic_jax.curation.secrets import USUAL_KINDS
 from demiurgic_jax.curation.sources import CodeSource
 from demiurgic_jax.errors import UserError
 
@@ -48,7 +48,7 @@ class CorpusConfig:
     max_bytes: int = 1 << 20
     near: MinHashConfig = field(default_factory=MinHashConfig)
     benchmarks: Sequence[str] = ()
-    redact: Sequence[str] = KINDS
+    redact: Sequence[str] = USUAL_KINDS
     order: OrderName = "imports"
     joined: int = 0
     heldout: float = 0.01
