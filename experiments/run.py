@@ -1,7 +1,7 @@
 """The main job: `python -m experiments.run --config=quickstart`.
 
-Runs the stages seeds → teach → verify → tokenizer → shards → train → evaluate → report of a named
-experiment. Finished stages whose inputs are unchanged are skipped, changed ones are done again, and
+Runs the stages seeds → teach → verify → corpus → tokenizer → shards → train → evaluate → report of a
+named experiment; corpus only for those that train from scratch. Finished stages whose inputs are unchanged are skipped, changed ones are done again, and
 a killed run goes on where it was. Started as several processes (by SLURM, GKE, on a TPU VM, or with
 JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set) on one workdir, they train together.
 """
@@ -191,17 +191,21 @@ def run_stages(
 def lead(run: "Run", stages: Sequence["Stage"], console: Console) -> None:
     """What the first process does: all that is not done yet, telling the others when it is their turn."""
     from demiurgic_jax.sharding.messages import tell
+    from experiments.stages.order import STAGES
 
     say(console, f"[{run.name}] {run.workdir.path}")
+    stages = [stage for stage in stages if stage.applies(run)]
     for stage in stages:
         stage.check(run)
+    away = {stage.name for stage in STAGES if not stage.applies(run)}
     for stage in stages:
-        for needed in stage.needs:
+        needs = [needed for needed in stage.needs if needed not in away]
+        for needed in needs:
             if run.workdir.manifest(needed) is None:
                 raise UserError(f"stage {stage.name} needs stage {needed}: add it to --stages")
         inputs = {
             "config": stage.inputs(run),
-            "needs": {needed: _lasting(run.workdir.manifest(needed)) for needed in stage.needs},
+            "needs": {needed: _lasting(run.workdir.manifest(needed)) for needed in needs},
         }
         finished = run.workdir.manifest(stage.name)
         with StageProgress(stage.name, console) as progress:

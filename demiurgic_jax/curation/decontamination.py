@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from demiurgic_jax.curation.code_tokens import code_tokens, parameterized_ngrams
-from demiurgic_jax.curation.languages import language_of
-from demiurgic_jax.curation.tokens import hashes_of, ngram_hashes, word_strings
+from demiurgic_jax.curation.languages import LANGUAGES
+from demiurgic_jax.curation.recognition import language_of
+from demiurgic_jax.curation.tokens import ngram_hashes, word_hashes
 from demiurgic_jax.errors import UserError
 
 # What benchmarks call the parts of a problem.
@@ -137,7 +138,7 @@ class _Index:
 
 
 def _word_grams(text: str) -> np.ndarray:
-    return ngram_hashes(hashes_of(word_strings(text)), _WORDS)
+    return ngram_hashes(word_hashes(text), _WORDS)
 
 
 def _code_grams(text: str, language: str) -> np.ndarray:
@@ -175,7 +176,7 @@ def _problems(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for path in _files(folder):
         if path.name.endswith((".jsonl", ".jsonl.gz")):
             yield from _rows(path)
-        elif path.suffix and (language := language_of(path.name, "std::")):
+        elif path.suffix and (language := language_of(path.name, "std::")) in LANGUAGES:
             text = path.read_text(encoding="utf-8", errors="replace")
             yield str(path.relative_to(folder.parent)), {"code": text, "text": text, "language": language}
 

@@ -1,12 +1,9 @@
-"""The seven languages: their files' names, their grammars, and what a definition is in each."""
+"""The seven languages that are parsed: their files' names, their grammars, and what a definition is in each."""
 
 import importlib
-import re
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import PurePosixPath
 
 from demiurgic_jax.errors import UserError
 
@@ -130,44 +127,11 @@ LANGUAGES: dict[str, Language] = {
     )
 }
 
-# A header called .h may be C. Words that C has no use for, or no place for at the start of a line:
-_CPP_ONLY = re.compile(
-    r"^\s*(?:template\s*<|namespace\b|class\s+\w|using\s+(?:namespace\b|\w+\s*=)|(?:public|private|protected)\s*:)"
-    r"|\b(?:std::|static_cast<|constexpr\b|nullptr\b)",
-    re.MULTILINE,
-)
-# Headers of standard libraries have no suffix at all, but editors are told what they are.
-_CPP_MODE_LINE = re.compile(r"-\*-\s*(?:mode:\s*)?c\+\+", re.IGNORECASE)
-_BY_SUFFIX = {suffix: language.name for language in LANGUAGES.values() for suffix in language.suffixes}
-
-
 def language_named(name: str) -> Language:
     """Raises UserError for an unknown name."""
     if name not in LANGUAGES:
         raise UserError(f"language {name!r} is unknown: choose among {', '.join(LANGUAGES)}")
     return LANGUAGES[name]
-
-
-def suffixes_of(languages: Iterable[str]) -> frozenset[str]:
-    """Suffixes of the files of `languages`; the empty one among them for C++, whose headers may have none."""
-    names = tuple(languages)
-    found = {suffix for name in names for suffix in language_named(name).suffixes}
-    return frozenset(found | {""} if "cpp" in names else found)
-
-
-def language_of(path: str, text: str) -> str | None:
-    """The language of a file by its name, and of headers by their text.
-
-    A `.h` file is C++ where it says something that C cannot (a class, a template, a namespace, `std::`), else it is
-    taken for C, which is none of the seven. A file without a suffix is C++ where its first line tells editors so, as
-    the headers of the standard library do.
-    """
-    suffix = PurePosixPath(path).suffix.lower()
-    if suffix == ".h":
-        return "cpp" if _CPP_ONLY.search(text) or _CPP_MODE_LINE.search(text, 0, 200) else None
-    if not suffix:
-        return "cpp" if _CPP_MODE_LINE.search(text.split("\n", 1)[0]) else None
-    return _BY_SUFFIX.get(suffix)
 
 
 @cache

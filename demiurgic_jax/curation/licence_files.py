@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 
-from demiurgic_jax.curation.licences import detect_licence
+from demiurgic_jax.curation.licences import canonical_name, detect_licence
 
 LICENCE_FILE = re.compile(
-    r"^(?:un)?licen[cs]e(?:s)?(?:[._-].{1,40})?$|^copying(?:[._-].{1,40})?$|^mit-license(?:\..*)?$", re.IGNORECASE
+    r"^copyright$|^(?:un)?licen[cs]e(?:s)?(?:[._-].{1,40})?$|^copying(?:[._-].{1,40})?$|^mit-license(?:\..*)?$", re.IGNORECASE
 )
 _CODE_SUFFIX = re.compile(r"\.(?:py|[cm]?[jt]sx?|go|rs|java|c|cc|cpp|h|hpp|json)$", re.IGNORECASE)
 # Files in which a package's builder is told the licence.
@@ -16,6 +16,9 @@ _PACKAGE_FILES = {
     "Cargo.toml": re.compile(r'^license\s*=\s*"([^"]{2,80})"', re.MULTILINE),
     "pyproject.toml": re.compile(r'^license\s*=\s*(?:\{\s*text\s*=\s*)?"([^"]{2,80})"', re.MULTILINE),
 }
+# Debian's copyright files name the licence of every file (format 1.0), by words of their own.
+_DEBIAN_FILES = re.compile(r"^Files:[ \t]*\*[^\n]*\n(?:(?!\n)[\s\S])*?^License:[ \t]*([^\n]+)", re.MULTILINE)
+_DEBIAN_NAMES = {"expat": "MIT", "boost-1.0": "BSL-1.0", "bsl-1": "BSL-1.0", "apache-2": "Apache-2.0", "python": "PSF-2.0"}
 _MAY_SAY = re.compile(r"(?i)licen[cs]|permission|redistribut|public domain|\b[al]?gpl")
 # Enough for every notice that stands at the head of a file.
 _HEAD_CHARACTERS = 4000
@@ -63,13 +66,31 @@ class LicenceFolders:
             if name in _PACKAGE_FILES:
                 match = _PACKAGE_FILES[name].search(text)
                 package = package or (match[1].replace("/", " OR ") if match else None)
-            elif licence := detect_licence(text):
+            elif licence := debian_licence(text) or detect_licence(text):
                 found[name] = licence
         if not found:
             return package
         names = sorted(set(found.values()))
         chosen = all(re.match(r"licen[cs]e[._-](?:mit|apache|bsd|unlicense|zlib|boost)", name, re.I) for name in found)
         return (" OR " if chosen else " AND ").join(names)
+
+
+def debian_licence(text: str) -> str | None:
+    """What a Debian copyright file says of `Files: *`, as an SPDX expression; None where it is none."""
+    match = _DEBIAN_FILES.search(text)
+    if match is None:
+        return None
+    terms = []
+    for word in match[1].replace(",", " ").split():
+        if word.lower() in ("and", "or"):
+            terms.append(word.upper())
+        elif word.lower() == "with":
+            break
+        else:
+            plain = word.removesuffix("+")
+            known = _DEBIAN_NAMES.get(plain.lower()) or re.sub(r"^(A?L?GPL)-(\d)$", r"\1-\2.0", plain)
+            terms.append(canonical_name(known))
+    return " ".join(terms) or None
 
 
 def licence_in_head(text: str) -> str | None:

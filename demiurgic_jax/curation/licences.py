@@ -173,10 +173,16 @@ class LicencePolicy:
             return False
         if self.name == "any" or name.lower() in {each.lower() for each in self.allow}:
             return True
-        return self.name == "permissive" and name.lower() in _PERMISSIVE_LOWER
+        return self.name == "permissive" and name.lower() in _SPELLED
 
 
-_PERMISSIVE_LOWER = frozenset(name.lower() for name in PERMISSIVE)
+_SPELLED = {name.lower(): name for name in PERMISSIVE}
+
+
+def canonical_name(name: str) -> str:
+    """A permissive licence's identifier as SPDX spells it; any other name as it is."""
+    return _SPELLED.get(name.lower(), name)
+
 
 
 def _canonical(expression: str) -> str:

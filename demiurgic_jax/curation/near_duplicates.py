@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import rensa
 
-from demiurgic_jax.curation.tokens import hashes_of, ngram_hashes, token_strings
+from demiurgic_jax.curation.tokens import ngram_hashes, token_hashes
 from demiurgic_jax.errors import UserError
 
 
@@ -33,7 +33,7 @@ class MinHashConfig:
 
 def signatures(texts: list[str], config: MinHashConfig) -> np.ndarray:
     """uint32 [len(texts), bands · rows]."""
-    grams = [ngram_hashes(hashes_of(token_strings(text)), config.ngram) for text in texts]
+    grams = [ngram_hashes(token_hashes(text), config.ngram) for text in texts]
     offsets = np.cumsum([0, *map(len, grams)]).astype(np.uint64)
     flat = np.concatenate(grams) if grams else np.empty(0, np.uint64)
     matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(flat, offsets, config.bands * config.rows, config.seed)

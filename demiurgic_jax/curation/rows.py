@@ -13,6 +13,9 @@ from demiurgic_jax.errors import UserError
 
 ROW_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
+# Bytes of a line of JSON. What is longer is passed over piece by piece.
+_LONGEST_ROW = 1 << 24
+
 # The names that The Stack (v1, v2), GitHub's dump and CodeParrot give to the same things.
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "text": ("content", "text", "code"),
@@ -32,12 +35,23 @@ class CodeRow:
     licences: tuple[str, ...]
 
 
-def code_rows(rows: str, tfds: str, split: str, columns: Mapping[str, str]) -> Iterator[CodeRow]:
+@dataclass(frozen=True)
+class LongRow:
+    """A row of more bytes than are read."""
+
+    where: str
+    size: int
+
+
+def code_rows(rows: str, tfds: str, split: str, columns: Mapping[str, str]) -> Iterator[CodeRow | LongRow]:
     """Every row of the files at `rows` or of the dataset `tfds`, in order. Raises UserError naming file and row where
     a field is missing."""
     if unknown := sorted(set(columns) - set(_COLUMNS)):
         raise UserError(f"columns of {rows or tfds} name {unknown[0]!r}: choose among {', '.join(_COLUMNS)}")
     for where, row in _tfds_rows(tfds, split) if tfds else _file_rows(rows):
+        if isinstance(row, LongRow):
+            yield row
+            continue
         text, path = _value(row, "text", columns, where), _value(row, "path", columns, where)
         repository = _value(row, "repository", columns, where, optional=True)
         licences = _value(row, "licence", columns, where, optional=True)
@@ -54,7 +68,7 @@ def rows_digest(rows: str, tfds: str, split: str) -> str:
         info = _tfds_builder(tfds, split).info
         digest.update(json.dumps([info.full_name, split, info.splits[split].shard_lengths]).encode())
         return digest.hexdigest()
-    for path in _row_files(rows):
+    for path in row_files(rows):
         with path.open("rb") as file:
             digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
@@ -74,7 +88,8 @@ def _value(row: Mapping[str, Any], name: str, columns: Mapping[str, str], where:
     )
 
 
-def _row_files(rows: str) -> list[Path]:
+def row_files(rows: str) -> list[Path]:
+    """Files at a path, a pattern or in a folder, sorted. Raises UserError where there is none."""
     at = Path(rows).expanduser()
     pattern = str(at / "**" / "*") if at.is_dir() else str(at)
     files = sorted(path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file())
@@ -84,15 +99,23 @@ def _row_files(rows: str) -> list[Path]:
     return files
 
 
-def _file_rows(rows: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for path in _row_files(rows):
+def _file_rows(rows: str) -> Iterator[tuple[str, Mapping[str, Any] | LongRow]]:
+    for path in row_files(rows):
         yield from _parquet_rows(path) if path.suffix == ".parquet" else _jsonl_rows(path)
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _jsonl_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | LongRow]]:
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        number = 0
+        while line := file.readline(_LONGEST_ROW):
+            number += 1
             where = f"{path} line {number}"
+            if len(line) == _LONGEST_ROW and not line.endswith(b"\n"):
+                size = len(line)
+                while (more := file.readline(_LONGEST_ROW)) and not more.endswith(b"\n"):
+                    size += len(more)
+                yield where, LongRow(where, size + len(more))
+                continue
             try:
                 row = json.loads(line)
             except ValueError as error:

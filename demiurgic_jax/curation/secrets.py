@@ -16,7 +16,10 @@ from typing import Any
 
 from demiurgic_jax.errors import UserError
 
-KINDS = ("secrets", "emails", "addresses")
+KINDS = ("secrets", "emails", "addresses", "authors")
+# An address in a notice was published there by its owner, and licences ask to keep notices as they are: so those stay,
+# unless "authors" is asked for besides "emails".
+USUAL_KINDS = ("secrets", "emails", "addresses")
 
 # Formats that say themselves what they are: kind, one of the words that a text with it holds (to look no further in
 # the others), pattern. Where a group is called "value", that alone is replaced.
@@ -84,8 +87,9 @@ _PEM = re.compile(
 _PEM_LINE = re.compile(r"[A-Za-z0-9+/=]{16,}")
 _LOCAL_PART = re.compile(r"(?:^|(?<![\w.+/@%-]))[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}\Z")
 _DOMAIN = re.compile(r"(?:[A-Za-z0-9-]{1,63}\.){1,4}[A-Za-z]{2,12}(?![\w@(-]|\.\w)")
-_IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\w)")
-_IPV6 = re.compile(r"(?<![\w:.])(?=[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{9,39}(?![\w:.])")
+# A range of a network (192.0.2.0/24) is nobody's address.
+_IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\w|/\d)")
+_IPV6 = re.compile(r"(?<![\w:.])(?=[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{9,39}(?![\w:.]|/\d)")
 
 _RESERVED_DOMAINS = re.compile(
     r"(?:^|\.)(?:example|test|invalid|localhost|local|internal)(?:\.(?:com|org|net|edu))?$|^(?:domain|foo|bar|host"
@@ -95,6 +99,13 @@ _RESERVED_DOMAINS = re.compile(
     r"\.(?:png|jpe?g|gif|svg|js|py|css|html?|json|shape|T|dot)$",
     re.IGNORECASE,
 )
+# Copyright, authors, maintainers, thanks, and whom to write to; `Name Surname <address>` is how a notice names one.
+_NOTICE = re.compile(
+    r"(?i:copyright|\(c\)|©|authors?(?![a-z])|__email__|maint(?:ain|ainer)|(?:written|contributed|modified|ported|provided"
+    r"|created|reported|implemented|originally|fixed|based on \w+)\b.{0,40}\bby\b|contribut|licen[cs]e|thanks|credits?\b"
+    r"|bugs?\b|contact|mailing list|patch|e-?mail:|questions)|\b[A-Z][\w.'-]+ [^\W\da-z_][\w.'-]+,? *[<(]"
+)
+_NOTICE_LINES, _NOTICE_CHARACTERS = 4, 600
 _SERVICE_NAMES = frozenset(
     [
         "git", "hg", "svn", "ssh", "root", "user", "username", "noreply", "no-reply", "test", "foo", "bar", "name",
@@ -123,7 +134,7 @@ class Finding:
     placeholder: str
 
 
-def find(text: str, kinds: Sequence[str] = KINDS) -> list[Finding]:
+def find(text: str, kinds: Sequence[str] = USUAL_KINDS) -> list[Finding]:
     """Secrets and personal data in `text`, in order, none over another. Raises UserError for what is none of KINDS."""
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise UserError(f"{unknown[0]!r} is nothing that can be redacted: choose among {', '.join(KINDS)}")
@@ -131,7 +142,7 @@ def find(text: str, kinds: Sequence[str] = KINDS) -> list[Finding]:
     if "secrets" in kinds:
         found += _secrets(text)
     if "emails" in kinds and "@" in text:
-        found += _emails(text)
+        found += _emails(text, notices="authors" in kinds)
     if "addresses" in kinds:
         found += [_finding(match, "IP_ADDRESS") for match in _IPV4.finditer(text) if _is_public(match[0], text, match)]
         if "::" in text or text.count(":") > 5:
@@ -139,7 +150,7 @@ def find(text: str, kinds: Sequence[str] = KINDS) -> list[Finding]:
     return _apart(found)
 
 
-def redact(text: str, kinds: Sequence[str] = KINDS, counts: Counter[str] | None = None) -> str:
+def redact(text: str, kinds: Sequence[str] = USUAL_KINDS, counts: Counter[str] | None = None) -> str:
     """`text` with a placeholder for each of `find(text, kinds)`; lines stay lines. `counts` is given how many of each
     kind there were."""
     parts, at = [], 0
@@ -187,15 +198,29 @@ def _secrets(text: str) -> list[Finding]:
     return found
 
 
-def _emails(text: str) -> list[Finding]:
+def _emails(text: str, notices: bool) -> list[Finding]:
+    """Addresses of persons; those in notices only where `notices`."""
     found, at = [], text.find("@")
     while at >= 0:
         domain = _DOMAIN.match(text, at + 1)
         local = _LOCAL_PART.search(text, max(0, at - 65), at) if domain else None
-        if local and domain and _is_personal(local[0], domain[0]):
+        if local and domain and _is_personal(local[0], domain[0]) and (notices or not _in_notice(text, local.start())):
             found.append(Finding(local.start(), domain.end(), "EMAIL", "REDACTED_EMAIL"))
         at = text.find("@", at + 1)
     return found
+
+
+def _in_notice(text: str, at: int) -> bool:
+    """Whether the line with the place `at`, or one of the few before it in the same paragraph, says whose work this
+    is, or whom to write to about it."""
+    first = max(0, at - _NOTICE_CHARACTERS)
+    lines = text[first : text.find("\n", at) if "\n" in text[at:] else len(text)].split("\n")
+    for distance, line in enumerate(reversed(lines)):
+        if distance > _NOTICE_LINES or not line.strip(" \t#*/;-"):
+            return False
+        if _NOTICE.search(line):
+            return True
+    return False
 
 
 @cache

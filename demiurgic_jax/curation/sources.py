@@ -5,15 +5,15 @@ import os
 import sysconfig
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from demiurgic_jax.curation.git_repository import GitRepository
-from demiurgic_jax.curation.languages import language_of, suffixes_of
 from demiurgic_jax.curation.licence_files import LicenceFolders, licence_in_head, says_licence
 from demiurgic_jax.curation.licences import UNKNOWN, LicencePolicy
-from demiurgic_jax.curation.rows import ROW_SUFFIXES, CodeRow, code_rows, rows_digest
+from demiurgic_jax.curation.recognition import language_by_name, language_of, may_be
+from demiurgic_jax.curation.rows import ROW_SUFFIXES, CodeRow, LongRow, code_rows, rows_digest
 from demiurgic_jax.curation.screening import decode, folder_reason, name_reason, text_reason
 from demiurgic_jax.errors import UserError
 
@@ -32,8 +32,23 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A file that is not used, and why. `language` is what its name says, "" for none; `size` is in bytes; `text` is
+    there where it was read."""
+
+    path: str
+    language: str
+    size: int
+    reason: str
+    repository: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
 class CodeSource:
-    """Where code is read from: one of `folder`, `git`, `rows` and `tfds`.
+    """Where code is read from: one of `folder`, `folders`, `git`, `rows` and `tfds`.
+
+    Each folder in `folders` is a repository of its own.
 
     `git` is a clone or an address, read at `commit` (for an address it must be given, for then the same code is read
     for ever). `rows` are JSON lines or Parquet files, a pattern or a folder of them, in the layout of The Stack;
@@ -45,6 +60,7 @@ class CodeSource:
     """
 
     folder: str = ""
+    folders: str = ""
     git: str = ""
     commit: str = ""
     rows: str = ""
@@ -54,12 +70,12 @@ class CodeSource:
     licence: str = ""
 
     def __post_init__(self) -> None:
-        if sum(map(bool, (self.folder, self.git, self.rows, self.tfds))) != 1:
-            raise UserError(f"source {self}: give exactly one of folder, git, rows and tfds")
+        if sum(map(bool, (self.folder, self.folders, self.git, self.rows, self.tfds))) != 1:
+            raise UserError(f"source {self}: give exactly one of folder, folders, git, rows and tfds")
 
     @property
     def name(self) -> str:
-        return self.folder or self.git or self.rows or self.tfds
+        return self.folder or self.folders or self.git or self.rows or self.tfds
 
     @classmethod
     def of(cls, description: str | Mapping[str, Any]) -> "CodeSource":
@@ -98,33 +114,61 @@ def read_source(
     Repositories at an address are cloned into the folder `clones`. Raises UserError where there is no such source.
     """
     counts = Counter() if counts is None else counts
-    if source.folder:
-        files = read_folder(
-            source.folder, licence=source.licence, languages=languages, max_bytes=max_bytes, counts=counts
-        )
-    elif source.git:
-        files = _read_git(source, GitRepository.open(source.git, source.commit, clones), languages, max_bytes, counts)
-    else:
-        files = _read_rows(source, frozenset(languages), max_bytes, counts)
-    for file in files:
+    for file in screened(source, languages=languages, max_bytes=max_bytes, counts=counts, clones=clones):
+        if isinstance(file, LeftOut):
+            counts[file.reason] += 1
+            continue
         refusal = policy.refusal(file.licence) if policy is not None else None
         counts[refusal or "read"] += 1
         if refusal is None:
             yield file
 
 
+def screened(
+    source: CodeSource,
+    *,
+    languages: Sequence[str],
+    max_bytes: int = 1 << 20,
+    counts: Counter[str] | None = None,
+    clones: Path | None = None,
+) -> Iterator[SourceFile | LeftOut]:
+    """Files of `source` that may be in `languages`, the unusable ones among them with the reason; `counts` is given
+    the links, and the folders that were not entered. A file of more than `max_bytes` is not opened."""
+    wanted, counts = frozenset(languages), Counter() if counts is None else counts
+    for each in repositories(source):
+        if each.folder:
+            yield from _screened_folder(each, wanted, max_bytes, counts)
+        elif each.git:
+            yield from _screened_git(each, GitRepository.open(each.git, each.commit, clones), wanted, max_bytes, counts)
+        else:
+            yield from _screened_rows(each, wanted, max_bytes)
+
+
+def repositories(source: CodeSource) -> list[CodeSource]:
+    """`source` itself, or of `folders` each; raises UserError where there is none."""
+    if not source.folders:
+        return [source]
+    folder = _folder(source.folders)
+    found = sorted(each for each in folder.iterdir() if each.is_dir() and folder_reason(each.name) is None)
+    if not found:
+        raise UserError(f"source folder {folder} holds no folders: each in it is taken for a repository")
+    return [replace(source, folder=str(each), folders="") for each in found]
+
+
 def source_digest(source: CodeSource, *, languages: Sequence[str] = ("python",), clones: Path | None = None) -> str:
     """SHA-256 (hex) that changes with the content of `source`."""
-    digest = hashlib.sha256()
-    if source.git:
-        digest.update(GitRepository.open(source.git, source.commit, clones).commit.encode())
-    elif source.folder:
-        suffixes = suffixes_of(languages)
-        for name, path in _sorted_files(_folder(source.folder), Counter()):
-            if PurePosixPath(name).suffix.lower() in suffixes or says_licence(path.name):
-                digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode(errors="replace"))
-    else:
-        digest.update(rows_digest(source.rows, source.tfds, source.split).encode())
+    digest, wanted = hashlib.sha256(), frozenset(languages)
+    for each in repositories(source):
+        if each.git:
+            digest.update(GitRepository.open(each.git, each.commit, clones).commit.encode())
+        elif each.folder:
+            for name, path in _sorted_files(_folder(each.folder), Counter()):
+                if may_be(name, wanted) or says_licence(path.name):
+                    with path.open("rb") as file:
+                        content = hashlib.file_digest(file, "sha256").hexdigest()
+                    digest.update(f"{name}\0{content}\n".encode(errors="replace"))
+        else:
+            digest.update(rows_digest(each.rows, each.tfds, each.split).encode())
     return digest.hexdigest()
 
 
@@ -137,84 +181,99 @@ def read_folder(
     counts: Counter[str] | None = None,
 ) -> Iterator[SourceFile]:
     """`read_source` of a folder, under no policy. Links are not followed."""
-    folder = _folder(folder)
-    counts = Counter() if counts is None else counts
+    counts, source = Counter() if counts is None else counts, CodeSource(folder=str(folder), licence=licence)
+    for file in screened(source, languages=languages, max_bytes=max_bytes, counts=counts):
+        if isinstance(file, SourceFile):
+            yield file
+        else:
+            counts[file.reason] += 1
+
+
+def _screened_folder(
+    source: CodeSource, languages: frozenset[str], max_bytes: int, counts: Counter[str]
+) -> Iterator[SourceFile | LeftOut]:
+    folder = _folder(source.folder)
     listed = dict(_sorted_files(folder, counts))
     files = {name: path.stat().st_size for name, path in listed.items()}
 
     def read(name: str) -> bytes:
         return listed[name].read_bytes()
 
-    above = _licence_above(folder)
-    yield from _read_tree(files, read, str(folder), licence, above, languages, max_bytes, counts)
+    yield from _screened_tree(files, read, source, source.folder, _licence_above(folder), languages, max_bytes)
 
 
-def _read_git(
-    source: CodeSource, repository: GitRepository, languages: Sequence[str], max_bytes: int, counts: Counter[str]
-) -> Iterator[SourceFile]:
+def _screened_git(
+    source: CodeSource,
+    repository: GitRepository,
+    languages: frozenset[str],
+    max_bytes: int,
+    counts: Counter[str],
+) -> Iterator[SourceFile | LeftOut]:
     with repository.reading() as read:
         objects = repository.files(counts)
         files = {path: size for path, (size, _) in objects.items()}
         name = f"{source.git}@{repository.commit}"
-        yield from _read_tree(
-            files, lambda path: read(objects[path][1]), name, source.licence, None, languages, max_bytes, counts
+        yield from _screened_tree(
+            files, lambda path: read(objects[path][1]), source, name, None, languages, max_bytes
         )
 
 
-def _read_tree(
+def _screened_tree(
     files: Mapping[str, int],
     read: Callable[[str], bytes],
+    source: CodeSource,
     repository: str,
-    licence: str,
     above: str | None,
-    languages: Sequence[str],
+    languages: frozenset[str],
     max_bytes: int,
-    counts: Counter[str],
-) -> Iterator[SourceFile]:
+) -> Iterator[SourceFile | LeftOut]:
     """The wanted ones of `files` (path to size in bytes)."""
-    suffixes, wanted = suffixes_of(languages), frozenset(languages)
-    folders = LicenceFolders((path for path in files if says_licence(PurePosixPath(path).name)), read)
+    licences = {path for path in files if says_licence(PurePosixPath(path).name)}
+    folders = LicenceFolders((path for path in licences if files[path] <= max_bytes), read)
     for path in sorted(files, key=lambda path: PurePosixPath(path).parts):
-        if PurePosixPath(path).suffix.lower() not in suffixes or says_licence(PurePosixPath(path).name):
+        if path in licences or not may_be(path, languages):
             continue
         reason = name_reason(path) or ("too large" if files[path] > max_bytes else None)
         content = b"" if reason else read(path)
-        text, reason = ("", reason) if reason else decode(content)
-        language = language_of(path, text)
-        if not reason and language not in wanted:
-            continue
-        reason = reason or text_reason(text)
-        if reason:
-            counts[reason] += 1
-            continue
-        assert language is not None
-        found = licence_in_head(text) or licence or folders.licence(path) or above or UNKNOWN
-        yield SourceFile(path, text, language, found, hashlib.sha256(content).hexdigest(), repository)
+        file = _screened_file(path, content, files[path], reason, repository, languages)
+        if isinstance(file, SourceFile):
+            found = licence_in_head(file.text) or source.licence or folders.licence(path) or above or UNKNOWN
+            yield replace(file, licence=found)
+        elif file is not None:
+            yield file
 
 
-def _read_rows(
-    source: CodeSource, languages: frozenset[str], max_bytes: int, counts: Counter[str]
-) -> Iterator[SourceFile]:
+def _screened_rows(source: CodeSource, languages: frozenset[str], max_bytes: int) -> Iterator[SourceFile | LeftOut]:
     for row in code_rows(source.rows, source.tfds, source.split, source.columns):
-        reason = name_reason(row.path) or ("too large" if len(row.text) > max_bytes else None)
+        if isinstance(row, LongRow):
+            yield LeftOut(row.where, "", row.size, "too large", source.name)
+            continue
+        if not may_be(row.path, languages):
+            continue
         content = row.text.encode("utf-8", "surrogatepass")
-        text, reason = ("", reason) if reason else decode(content)
-        language = language_of(row.path, text)
-        if not reason and language not in languages:
-            continue
-        reason = reason or text_reason(text)
-        if reason:
-            counts[reason] += 1
-            continue
-        assert language is not None
-        yield SourceFile(
-            path=row.path,
-            text=text,
-            language=language,
-            licence=licence_in_head(text) or source.licence or _row_licence(row),
-            sha256=hashlib.sha256(content).hexdigest(),
-            repository=row.repository or source.name,
-        )
+        reason = name_reason(row.path) or ("too large" if len(content) > max_bytes else None)
+        repository = row.repository or source.name
+        file = _screened_file(row.path, content, len(content), reason, repository, languages)
+        if isinstance(file, SourceFile):
+            yield replace(file, licence=licence_in_head(file.text) or source.licence or _row_licence(row))
+        elif file is not None:
+            yield file
+
+
+def _screened_file(
+    path: str, content: bytes, size: int, reason: str | None, repository: str, languages: frozenset[str]
+) -> SourceFile | LeftOut | None:
+    """Without its licence yet; None for a file in other languages."""
+    text, reason = ("", reason) if reason else decode(content)
+    language = language_of(path, text)
+    if not reason and language not in languages:
+        return None
+    if reason := reason or text_reason(text):
+        named = language_by_name(path) or ""
+        # Of what names no language only what was meant to be read is worth a word.
+        return LeftOut(path, named, size, reason, repository, text) if named in languages else None
+    assert language is not None
+    return SourceFile(path, text, language, UNKNOWN, hashlib.sha256(content).hexdigest(), repository)
 
 
 def _row_licence(row: CodeRow) -> str:

@@ -91,6 +91,16 @@ def parses_tree(text: str, language: Language) -> bool:
     return b"\0" not in source and not parse(source, language).root.has_error
 
 
+def faulty_share(text: str, language: Language) -> float:
+    """Of the bytes of `text` those that the grammar cannot place, the text read once, with its macros; 1 where it is
+    no text."""
+    try:
+        source = text.encode()
+    except UnicodeEncodeError:
+        return 1.0
+    return bytes_in_error(syntax_tree_of(source, language).root_node) / max(len(source), 1)
+
+
 def bytes_in_error(root: tree_sitter.Node) -> int:
     """Bytes of the outermost erroneous nodes; a missing token counts as one."""
     total, stack = 0, [root]

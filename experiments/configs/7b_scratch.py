@@ -1,10 +1,13 @@
 """A 7B network on 140 B tokens of code, the classic way, for comparison with `7b_distill`.
 
-The teacher is asked 1,000 questions only, so that the model has seen the form of the five skills.
+The code goes through the corpus pipeline (docs/data.md), on this machine, SLURM or Ray; rows of its files have
+`train.fim` as they are read. The teacher is asked 1,000 questions only, so that the model has seen the form of the five
+skills.
 
     export TEACHER_API_KEY=...
     python -m experiments.run --config=7b_scratch --workdir=/shared/7b_scratch --config.hardware=8xA100-80GB \\
-        --config.seeds.sources=CODE --config.seeds.licence=MIT
+        --config.corpus.sources="({'folders': 'CODE'}, {'rows': 'the-stack/*.parquet'})" \\
+        --config.corpus.benchmarks=BENCHMARKS --config.seeds.sources=CODE
 
 Hours and dollars (on-demand list prices of June 2025) are planned, not run; memory of GPUs is the compiler's, of
 TPUs in part the analytic model's (docs/performance.md). It is said anew by
@@ -31,4 +34,10 @@ from experiments.configs._student import student
 
 
 def get_config(hardware: str = "8xA100-80GB", context: int = 4096) -> ConfigDict:
-    return student("7b", hardware, context, tokens=140e9, answers=1000)
+    config = student("7b", hardware, context, tokens=140e9, answers=1000)
+    config.corpus.sources = ("code",)
+    config.shards.code_tokens = 0  # the corpus has it all
+    config.train.mixture.update({"sets": ("corpus", "train"), "weights": (0.9999, 0.0001)})
+    config.train.packing = "concat"
+    config.train.fim.rate = 0.5
+    return config

@@ -28,6 +28,7 @@ def student(
     config.hardware, config.context = hardware, context
     config.seeds.update({"sources": ("code",), "max_files": 10_000_000, "max_lines": 80, "heldout_fraction": 0.001})
     config.seeds.near_duplicates.remove = True
+    config.corpus.update({"parts": 256, "sample_megabytes": 1000.0})
     config.teacher.update(
         {
             # Apache-2.0, and served with raw completions, which `complete` asks for; list price of June 2025.

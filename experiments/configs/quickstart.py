@@ -23,13 +23,34 @@ def get_config() -> ConfigDict:
             # MinHash over token n-grams: found with probability 1 - (1 - similarity^rows)^bands.
             "near_duplicates": {"remove": False, "ngram": 5, "bands": 14, "rows": 8},
             "benchmarks": (),  # folders of benchmark problems, whose copies are left out
-            "redact": ("secrets", "emails", "addresses"),  # what becomes a placeholder before anything is sent
+            "redact": ("secrets", "emails", "addresses"),  # ("authors": e-mails in notices too) what becomes a placeholder before anything is sent
             "seed": 0,
             "max_files": 240,
             "max_file_bytes": 200_000,
             "min_lines": 4,
             "max_lines": 24,
             "heldout_fraction": 0.1,
+        }
+    )
+    # A corpus to train from scratch on, besides the teacher's answers; without sources there is none.
+    config.corpus = ConfigDict(
+        {
+            "sources": (),  # as config.seeds.sources, and {"folders": …}: each folder in it a repository
+            "licence": "",
+            "licences": {"policy": "permissive", "allow": (), "deny": ()},
+            "languages": ("python", "javascript", "typescript", "go", "rust", "java", "cpp"),
+            "max_file_bytes": 1 << 20,
+            "near_duplicates": {"ngram": 5, "bands": 14, "rows": 8},
+            "benchmarks": (),
+            "redact": ("secrets", "emails", "addresses"),
+            "order": "imports",  # of the files of a repository; or path
+            "joined_characters": 0,  # of a document that several files make, for long contexts; 0: a file each
+            "heldout_fraction": 0.01,  # of the repositories
+            "parts": 8,  # tasks of a stage, and shards of the set "corpus"; one is held in memory at a time
+            # local, slurm or ray; tasks at a time (0: all cores); pairs for datatrove's executor of that kind
+            "executor": {"kind": "local", "workers": 0, "options": ()},
+            "language_weights": (),  # in the sample that the tokenizer is trained on: (("python", 2.0),); others 1
+            "sample_megabytes": 100.0,
         }
     )
     config.teacher = ConfigDict(

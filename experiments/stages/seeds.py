@@ -41,10 +41,15 @@ def code_sources(run: Run) -> list[CodeSource]:
     if not config.sources:
         folder, licence = standard_library()
         return [CodeSource(folder=str(folder), licence=licence)]
-    given = [dict(each) if isinstance(each, Mapping) else each for each in config.sources]
+    return described_sources(config.sources, config.licence)
+
+
+def described_sources(described: Iterable[Any], licence: str) -> list[CodeSource]:
+    """Sources as a config describes them; `licence` is that of those that name none."""
+    given = [dict(each) if isinstance(each, Mapping) else each for each in described]
     sources = [CodeSource.of(each) for each in given]
     return [
-        source if source.licence or not config.licence else CodeSource(**{**vars(source), "licence": config.licence})
+        source if source.licence or not licence else CodeSource(**{**vars(source), "licence": licence})
         for source in sources
     ]
 

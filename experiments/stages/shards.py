@@ -2,11 +2,13 @@
 
 WORKDIR/shards/train, heldout          what training reads
 WORKDIR/shards/text/train, heldout     the same without soft targets, where a teacher scores them
+WORKDIR/shards/corpus                  the corpus, of runs that have one
 WORKDIR/shards/sources/NAME            text of config.shards.sources, a set each
 WORKDIR/shards/DATA_CARD.md            what is in them, from whom, and what was rejected
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from demiurgic_jax.errors import UserError
 from experiments.data_card import data_card
 from experiments.progress import StageProgress
 from experiments.stages.cache import cache_folder
+from experiments.stages.corpus import documents_folder, has_corpus
+from experiments.stages.corpus_shards import corpus_documents, write_corpus_shards
 from experiments.stages.documents import encoded
 from experiments.stages.stage import Run, Stage
 from experiments.stages.tokenizer import run_tokenizer
@@ -31,6 +35,7 @@ from experiments.teacher import has_local_teacher, local_teacher
 from experiments.workdir import canonical_hash
 
 SPLITS = ("train", "heldout")
+CORPUS_SET = "corpus"
 
 
 def shard_set(run: Run, split: str) -> ShardSet:
@@ -42,7 +47,7 @@ def mixture(run: Run, config: MixtureConfig) -> Mixture:
     """The shard sets that `config` names: "train", a source of this run, or a folder or address."""
     sources = {source.name for source in _sources(run)}
     folders = [
-        shard_set(run, name) if name in SPLITS else ShardSet(_source_folder(run, name) if name in sources else name)
+        shard_set(run, name) if name in own_sets(run) else ShardSet(_source_folder(run, name) if name in sources else name)
         for name in config.sets
     ]
     return Mixture(folders, config.weights)
@@ -50,8 +55,13 @@ def mixture(run: Run, config: MixtureConfig) -> Mixture:
 
 def outside_fingerprints(run: Run, config: MixtureConfig) -> dict[str, str]:
     """Of the sets in `config` that this run does not make: their fingerprints."""
-    own = {*SPLITS, *(source.name for source in _sources(run))}
+    own = {*own_sets(run), *(source.name for source in _sources(run))}
     return {name: ShardSet(name).fingerprint for name in config.sets if name not in own}
+
+
+def own_sets(run: Run) -> tuple[str, ...]:
+    """Names of the sets that are made of the run's own code and answers."""
+    return (*SPLITS, CORPUS_SET) if has_corpus(run) else SPLITS
 
 
 def _sources(run: Run) -> list[SourceConfig]:
@@ -63,7 +73,7 @@ def _sources(run: Run) -> list[SourceConfig]:
             raise UserError(f"config.shards.sources[{number}]: {error}; docs/data.md lists the fields") from error
     names = [source.name for source in sources]
     for name in names:
-        if names.count(name) > 1 or name in SPLITS:
+        if names.count(name) > 1 or name in own_sets(run):
             raise UserError(f"config.shards.sources has {name!r} twice, or the run's own: give each a name of its own")
     return sources
 
@@ -146,6 +156,8 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
         heldout = split == "heldout"
         code = [seed for seed in seeds if is_heldout(seed.path, fraction) == heldout]
         documents = code_documents(code, folder_of_tokenizer, budgets[split], longest)
+        if heldout and has_corpus(run):
+            documents += _heldout_corpus(run, tokenizer, budgets[split])
         kept = [each for each in examples if is_heldout(each.path, fraction) == heldout]
         answers = encoded(kept, folder_of_tokenizer, longest)
         documents += [each for each in answers if len(each.tokens) <= longest]
@@ -167,6 +179,15 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
     outputs = {stage: run.outputs(stage) for stage in ("seeds", "teach", "verify")}
     run.file("shards", "DATA_CARD.md").write_text(data_card(run.name, written, used, outputs, left_out))
     sets = _scored(run, text_sets, progress) if config.soft_targets else text_sets
+    if has_corpus(run):
+        sets[CORPUS_SET] = write_corpus_shards(
+            documents_folder(run, "train"),
+            folder_of_tokenizer,
+            run.file("shards", CORPUS_SET),
+            run.config.corpus.parts,
+            {"experiment": run.name, "split": CORPUS_SET, "inputs": run.outputs("corpus")["documents"]["train"]},
+            progress,
+        )
     sets |= {source.name: _source_set(run, source, tokenizer, progress) for source in _sources(run)}
     totals = {split: each.manifest for split, each in sets.items()}
     return {
@@ -176,6 +197,16 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
         "tasks": {split: manifest["tasks"] for split, manifest in totals.items()},
         "licences": {split: manifest["licences"] for split, manifest in totals.items()},
     }
+
+
+def _heldout_corpus(run: Run, tokenizer: Tokenizer, budget: int) -> Iterator[Document]:
+    """Of the repositories that are held out, up to `budget` tokens from each language."""
+    tokens: Counter[str] = Counter()
+    for part in range(run.config.corpus.parts):
+        for document in corpus_documents(documents_folder(run, "heldout"), part, tokenizer):
+            if tokens[document.language] < budget and len(document.tokens) <= run.config.shards.max_document_tokens:
+                tokens[document.language] += len(document.tokens)
+                yield document
 
 
 def _source_set(run: Run, source: SourceConfig, tokenizer: Tokenizer, progress: StageProgress) -> ShardSet:
@@ -228,7 +259,7 @@ def _digest(documents: Sequence[Document]) -> str:
 
 SHARDS = Stage(
     name="shards",
-    needs=("seeds", "teach", "verify", "tokenizer"),
+    needs=("seeds", "teach", "verify", "corpus", "tokenizer"),
     check=_check,
     inputs=_inputs,
     execute=_execute,

@@ -38,7 +38,8 @@ class Stage:
     has cost anything. `execute` is idempotent and resumes after a kill; it returns its outputs,
     whose values must follow from the inputs alone, except those in `measured`. `keep_replaced` moves what
     other inputs made aside instead of removing it. A stage `on_mesh` is executed by all processes of the run together,
-    any other by the first one alone; what the first one returns counts."""
+    any other by the first one alone; what the first one returns counts. A run that a stage does not apply to
+    goes without it, and so do the stages that need it."""
 
     name: str
     needs: tuple[str, ...]
@@ -46,5 +47,6 @@ class Stage:
     execute: Callable[[Run, StageProgress], Mapping[str, Any]]
     summary: Callable[[Mapping[str, Any]], str]
     check: Callable[[Run], None] = lambda run: None
+    applies: Callable[[Run], bool] = lambda run: True
     keep_replaced: bool = False
     on_mesh: bool = False

@@ -1,4 +1,4 @@
-"""tokenizer: the teacher's own, or a SentencePiece one trained on the run's code and answers."""
+"""tokenizer: the teacher's own, or a SentencePiece one trained on the run's code and answers, and on a sample of its corpus."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,6 +10,8 @@ from demiurgic_jax.distillation.example import read_examples
 from demiurgic_jax.errors import UserError
 from experiments.progress import StageProgress
 from experiments.stages.cache import cache_folder
+from experiments.stages.corpus import documents_folder, has_corpus, pairs
+from experiments.stages.corpus_shards import sample_texts
 from experiments.stages.stage import Run, Stage
 from experiments.teacher import initial_teacher
 
@@ -24,7 +26,9 @@ def run_tokenizer(run: Run) -> Tokenizer:
 def _inputs(run: Run) -> Mapping[str, Any]:
     if run.config.tokenizer.kind not in KINDS:
         raise UserError(f"config.tokenizer.kind={run.config.tokenizer.kind!r} is unknown: choose {' or '.join(KINDS)}")
+    sampled = {name: run.config.corpus[name] for name in ("language_weights", "sample_megabytes")}
     return {
+        **({"corpus": sampled} if has_corpus(run) else {}),
         "tokenizer": run.config.tokenizer.to_dict(),
         "teacher": run.config.init.teacher or run.config.teacher.path,
     }
@@ -32,6 +36,8 @@ def _inputs(run: Run) -> Mapping[str, Any]:
 
 def _texts(run: Run) -> Iterator[str]:
     """Training files and answers; what is held out stays unseen by the tokenizer too."""
+    if has_corpus(run):
+        yield from _corpus_texts(run)
     fraction = run.config.seeds.heldout_fraction
     for seed in read_seeds(run.file("seeds", "seeds.jsonl")):
         if seed.kind == "file" and not is_heldout(seed.path, fraction):
@@ -40,6 +46,13 @@ def _texts(run: Run) -> Iterator[str]:
         if not is_heldout(example.path, fraction):
             yield from (message.content for message in example.messages)
             yield (example.prompt or "") + example.completion + (example.suffix or "")
+
+
+def _corpus_texts(run: Run) -> Iterator[str]:
+    config = run.config.corpus
+    sizes = {language: kept["size"] for language, kept in run.outputs("corpus")["kept"].items()}
+    weights = pairs(config.language_weights, "corpus.language_weights")
+    yield from sample_texts(documents_folder(run, "train"), config.parts, sizes, weights, config.sample_megabytes)
 
 
 def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
@@ -55,7 +68,7 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
 
 TOKENIZER = Stage(
     name="tokenizer",
-    needs=("seeds", "verify"),
+    needs=("seeds", "verify", "corpus"),
     inputs=_inputs,
     execute=_execute,
     summary=lambda out: f"{out['vocab_size']:,} pieces, fingerprint {out['fingerprint'][:12]}",

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from demiurgic_jax.curation.code import begins_program, definitions, imports, parses
-from demiurgic_jax.curation.languages import LANGUAGES, language_of
+from demiurgic_jax.curation.languages import LANGUAGES
+from demiurgic_jax.curation.recognition import language_of
 from demiurgic_jax.curation.sources import read_folder
 from demiurgic_jax.errors import UserError
 
@@ -126,7 +127,7 @@ def test_code_cut_off_begins_a_program_and_prose_does_not(language):
 
 def test_a_header_is_cpp_only_where_it_says_what_c_cannot():
     assert language_of("a/box.h", "namespace box {\nint f();\n}\n") == "cpp"
-    assert language_of("a/box.h", "#pragma once\nint f(void);\n") is None
+    assert language_of("a/box.h", "#pragma once\nint f(void);\n") == "c"
     assert language_of("include/vector", "// <vector> -*- C++ -*-\n") == "cpp"
     assert language_of("README", "C++ is meant\n") is None
     assert language_of("App.TSX", "") == "typescript"

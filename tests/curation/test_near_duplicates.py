@@ -9,12 +9,12 @@ import pytest
 
 from demiurgic_jax.curation.near_duplicates import MinHashConfig, NearDuplicates, signatures
 from demiurgic_jax.curation.sources import read_folder, standard_library
-from demiurgic_jax.curation.tokens import hashes_of, ngram_hashes, token_strings
+from demiurgic_jax.curation.tokens import ngram_hashes, token_hashes
 from demiurgic_jax.errors import UserError
 
 
 def jaccard(one: str, other: str) -> float:
-    a, b = (set(ngram_hashes(hashes_of(token_strings(text)), 5).tolist()) for text in (one, other))
+    a, b = (set(ngram_hashes(token_hashes(text), 5).tolist()) for text in (one, other))
     return len(a & b) / len(a | b)
 
 

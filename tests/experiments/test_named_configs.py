@@ -13,7 +13,7 @@ from experiments.configuration import as_dataclass, config_docstring, config_nam
 from experiments.run import main
 from tools.plan import planned_model
 
-NAMED = [name for name in config_names() if not name.startswith("quickstart")]
+NAMED = [name for name in config_names() if not name.startswith(("quickstart", "tiny"))]
 ROW = re.compile(r"^\| (\S+) +\|", re.MULTILINE)
 
 

@@ -1,0 +1,68 @@
+"""Documents between two stages: a folder of zstd-compressed JSON lines for each part, read and written by datatrove."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from datatrove.data import Document
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.readers import JsonlReader
+from datatrove.pipeline.writers import JsonlWriter
+
+SUFFIX = ".jsonl.zst"
+
+
+def write_parts(folder: Path) -> Any:
+    """`folder`/PART/RANK.jsonl.zst: each document to the part that its metadata names."""
+    return JsonlWriter(str(folder), "${part}/${rank}" + SUFFIX, compression="zstd")
+
+
+def write_ranks(folder: Path) -> Any:
+    """`folder`/RANK.jsonl.zst."""
+    return JsonlWriter(str(folder), "${rank}" + SUFFIX, compression="zstd")
+
+
+def write_splits(folder: Path) -> Any:
+    """`folder`/SPLIT/RANK.jsonl.zst: each document to the split that its metadata names."""
+    return JsonlWriter(str(folder), "${split}/${rank}" + SUFFIX, compression="zstd")
+
+
+class ReadPart(PipelineStep):
+    """The documents of the part that is the task's, in the order of repository and path, whichever task wrote them; a
+    part is held in memory, so there should be so many tasks that it fits."""
+
+    type, name = "corpus", "reading a part"
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder = Path(folder)
+
+    def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        part = self.folder / f"{rank:05d}"
+        documents = list(_read(part, f"*{SUFFIX}")) if part.is_dir() else []
+        yield from sorted(documents, key=lambda each: (each.metadata["repository"], each.metadata["path"].split("/")))
+
+
+class ReadRank(PipelineStep):
+    """What the task of the same number wrote, as it was written."""
+
+    type, name = "corpus", "reading"
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder = Path(folder)
+
+    def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        yield from read_rank(self.folder, rank)
+
+
+def read_rank(folder: Path, rank: int) -> Iterator[Document]:
+    """Of `folder`/RANK.jsonl.zst; nothing where there is no such file."""
+    name = f"{rank:05d}{SUFFIX}"
+    if (folder / name).is_file():
+        yield from _read(folder, name)
+
+
+def _read(folder: Path, pattern: str) -> Iterator[Document]:
+    reader = JsonlReader(str(folder), compression="zstd", glob_pattern=pattern, recursive=False, add_file_path=False)
+    yield from reader.run(None, 0, 1)
