@@ -48,6 +48,7 @@ from demiurgic_jax.sampling.scoring import ScoringConfig
 from demiurgic_jax.training.config import COMPUTE_DTYPES, TrainConfig
 from demiurgic_jax.training.loop import train
 from demiurgic_jax.training.losses import LossConfig
+from demiurgic_jax.training.metrics import MetricsConfig
 from demiurgic_jax.training.online_teacher import TeacherConfig, TeacherModel
 from demiurgic_jax.training.optimizer import OptimizerConfig
 from experiments.stages.cache import prepare_jax
@@ -317,6 +318,7 @@ def train_config(options: argparse.Namespace, way: str, seed: int) -> TrainConfi
         checkpoint_every=options.steps,
         keep_checkpoints=1,
         eval_every=options.steps,
+        metrics=MetricsConfig(tensorboard="off"),
         optimizer=OptimizerConfig(learning_rate=options.learning_rate, warmup_steps=max(1, options.steps // 20)),
         loss=loss,
         teacher=settings.get("teacher", TeacherConfig()),
