@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from demiurgic_jax.data.shards import ShardSet
+from demiurgic_jax.data.soft_targets import SOFT_TARGET_KINDS
 from demiurgic_jax.data.tokenizer import load_tokenizer
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.interop.imported import import_model
@@ -22,6 +23,9 @@ from demiurgic_jax.sampling.cross_tokenizer import score_shards_across
 from demiurgic_jax.sampling.scoring import ScoringConfig, score_shards
 from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
 from demiurgic_jax.training.config import COMPUTE_DTYPES
+
+# At most 40 bytes a token on code, with the gradients of tools/benchmarks/soft_targets.py.
+DEFAULT_ENTRIES = {"sampled": 40, "top_p": 16}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,8 +37,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--student", type=Path, help="folder of the tokenizer that SOURCE was made with")
     parser.add_argument("--bos", action="store_true", help="the teacher reads its BOS before a text of the student's")
-    parser.add_argument("--top-k", type=int, default=16, help="entries of a token at most (default: %(default)s)")
-    parser.add_argument("--top-p", type=float, default=0.9, help="of the mass at most (default: %(default)s)")
+    parser.add_argument("--top-k", type=int, help="entries of a token at most (default: 40 sampled, 16 of top_p)")
+    parser.add_argument(
+        "--kind",
+        choices=SOFT_TARGET_KINDS,
+        default=None,
+        help="top_p: the likeliest entries and a rest bucket; sampled: at most K entries drawn so that the forward KL "
+        "has the whole distribution's gradient on average (default: sampled; with --student top_p, the only one there)",
+    )
+    parser.add_argument(
+        "--top-p", type=float, default=0.9, help="of the mass at most, where not sampled (default: %(default)s)"
+    )
     parser.add_argument("--row-length", type=int, default=2048, help="context in tokens (default: %(default)s)")
     parser.add_argument("--batch-tokens", type=int, default=8192, help="tokens of a pass (default: %(default)s)")
     parser.add_argument("--compute-dtype", choices=COMPUTE_DTYPES, default="float32", help="default: %(default)s")
@@ -54,13 +67,15 @@ def score(options: argparse.Namespace) -> int:
     if not (index.isdigit() and count.isdigit()):
         raise UserError(f"--part={options.part} is no INDEX/COUNT: write 0/4 for the first of four")
     source, teacher = ShardSet(options.source), import_model(options.teacher)
+    kind = options.kind or ("sampled" if options.student is None else "top_p")
     scoring = ScoringConfig(
-        options.top_k,
+        options.top_k if options.top_k is not None else DEFAULT_ENTRIES[kind],
         options.top_p,
         min(options.row_length, teacher.config.max_context),
         COMPUTE_DTYPES[options.compute_dtype],
         options.batch_tokens,
         make_mesh(MeshShape(options.data, options.fsdp)) if options.data * options.fsdp > 1 else None,
+        kind,
     )
     done = 0
 

@@ -17,7 +17,8 @@ class Batch(NamedTuple):
     from 1 and are 0 on padding; tokens attend only within their segment. `positions` restart at 0 with
     each document. Soft targets, when the shards have them, describe the teacher's distribution of
     `targets[b, s]`: `teacher_logprobs` is -inf on unused entries (their ids are 0), and a position
-    without any entry has no teacher.
+    without any entry has no teacher. `teacher_sampled`, there where some set has sampled ones, says
+    whether the entries of a position are samples, which leave no rest (data/soft_targets.py).
     """
 
     tokens: Array  # int32 [B, S]
@@ -27,3 +28,4 @@ class Batch(NamedTuple):
     loss_weights: Array  # float32 [B, S]
     teacher_ids: Array | None = None  # int32 [B, S, K]
     teacher_logprobs: Array | None = None  # float32 [B, S, K]
+    teacher_sampled: Array | None = None  # bool [B, S]

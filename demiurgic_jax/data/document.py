@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from demiurgic_jax.data.soft_target_bytes import soft_targets_from_bytes, soft_targets_to_bytes
 from demiurgic_jax.data.soft_targets import SoftTargets
 from demiurgic_jax.data.tf_example import (
     features_alone,
@@ -83,6 +84,7 @@ def document_to_record(document: Document, ids: np.dtype) -> bytes:
     """Every feature is always there, so that readers need no defaults; an empty one means absent."""
     mask = document.loss_mask
     soft = document.soft_targets
+    counts, entries, logprobs = (b"", b"", b"") if soft is None else soft_targets_to_bytes(soft, ids)
     features = {
         "key": document.key.encode(),
         "language": document.language.encode(),
@@ -90,9 +92,9 @@ def document_to_record(document: Document, ids: np.dtype) -> bytes:
         "licence": document.licence.encode(),
         "tokens": document.tokens.astype(ids).tobytes(),
         "loss_mask": b"" if mask is None or np.all(mask) else np.asarray(mask, np.uint8).tobytes(),
-        "teacher_counts": b"" if soft is None else soft.counts.tobytes(),
-        "teacher_ids": b"" if soft is None else soft.ids.astype(ids).tobytes(),
-        "teacher_logprobs": b"" if soft is None else soft.logprobs.astype("<f2").tobytes(),
+        "teacher_counts": counts,
+        "teacher_ids": entries,
+        "teacher_logprobs": logprobs,
     }
     return serialize_features(features)
 
@@ -100,21 +102,16 @@ def document_to_record(document: Document, ids: np.dtype) -> bytes:
 def document_from_record(record: bytes, ids: np.dtype) -> Document:
     """Inverse of `document_to_record`; a loss_mask of ones comes back as None."""
     features = parse_features(record)
-    soft = None
-    if features["teacher_counts"]:
-        soft = SoftTargets(
-            counts=np.frombuffer(features["teacher_counts"], np.uint8),
-            ids=np.frombuffer(features["teacher_ids"], ids).astype(np.int32),
-            logprobs=np.frombuffer(features["teacher_logprobs"], "<f2").astype(np.float16),
-        )
+    tokens = np.frombuffer(features["tokens"], ids).astype(np.int32)
+    teacher = features["teacher_counts"], features["teacher_ids"], features["teacher_logprobs"]
     return Document(
         key=features["key"].decode(),
         language=features["language"].decode(),
         task=features["task"].decode(),
         licence=features["licence"].decode(),
-        tokens=np.frombuffer(features["tokens"], ids).astype(np.int32),
+        tokens=tokens,
         loss_mask=np.frombuffer(features["loss_mask"], np.uint8) if features["loss_mask"] else None,
-        soft_targets=soft,
+        soft_targets=soft_targets_from_bytes(*teacher, ids, len(tokens)),
     )
 
 

@@ -83,6 +83,8 @@ class Loader:
                 assert tokenizer is not None, "FIM cuts text, so it needs the tokenizer"
                 transform = FimTransform(fim, tokenizer, source_seed)
             self.sources.append(RowReader(shard_set, plan, transform))
+        samples = [int(shard_set.manifest.get("soft_target_samples", 0)) for shard_set in self.mixture.sets]
+        self.sampled = bool(soft_targets and any(samples))
         self._block = lru_cache(maxsize=16)(self._places)
         self.num_rows = sum(source.plan.num_rows for source in self.sources)
         folders = ", ".join(str(shard_set.folder) for shard_set in self.mixture.sets)
@@ -93,6 +95,12 @@ class Loader:
             )
         if soft_targets and not any(shard_set.manifest["soft_target_cap"] for shard_set in self.mixture.sets):
             raise UserError(f"{folders} holds no soft targets; train without them, or make the shards with a teacher's")
+        for shard_set, drawn in zip(self.mixture.sets, samples, strict=True):
+            if 0 < soft_targets < drawn:
+                raise UserError(
+                    f"{shard_set.folder} holds up to {drawn} samples of the teacher's distribution for a token, of "
+                    f"which none may be left out: set train.soft_targets={drawn} instead of {soft_targets}"
+                )
 
     def __reduce__(self) -> tuple[Callable[..., "Loader"], tuple[Any, ...]]:
         """A worker process opens the shards and plans the rows by itself."""
@@ -156,7 +164,7 @@ class Loader:
 
     def _read(self, rows: Sequence[_Row], batch_size: int) -> Batch:
         pieces = [self.sources[row.source].pieces(row.row, row.epoch) for row in rows]
-        return batch_of(pieces, batch_size, self.row_length, self.soft_targets)
+        return batch_of(pieces, batch_size, self.row_length, self.soft_targets, sampled=self.sampled)
 
 
 def _rebuilt(data: ShardSet | Mixture, arguments: dict[str, Any]) -> Loader:

@@ -65,10 +65,10 @@ def _cut(document: TrainingPart, start: int, stop: int) -> Piece:
     )
 
 
-def batch_of(rows: Sequence[Sequence[Piece]], B: int, S: int, K: int) -> Batch:
+def batch_of(rows: Sequence[Sequence[Piece]], B: int, S: int, K: int, *, sampled: bool = False) -> Batch:
     """The pieces of each row side by side, then nothing: segment 0, weight 0; rows of nothing up to `B`.
 
-    `K` 0 leaves the teacher out.
+    `K` 0 leaves the teacher out; with `sampled` some of the soft targets may be samples.
     """
     nothing, one_by_one = np.zeros(S, np.int32), np.arange(S, dtype=np.int32)
     tokens, positions, sizes, segments = [], [], [], []
@@ -102,12 +102,16 @@ def batch_of(rows: Sequence[Sequence[Piece]], B: int, S: int, K: int) -> Batch:
     weights[ends - 1] = [token is not None for token in following]
     teacher_ids = np.zeros((B * S, K), np.int32) if K else None
     teacher_logprobs = np.full((B * S, K), -np.inf, np.float32) if K else None
+    teacher_sampled = np.zeros(B * S, bool) if K and sampled else None
     for start, piece in masked:
         if piece.weights is not None:
             weights[start : start + len(piece.weights)] = piece.weights
         if piece.soft_targets is not None and teacher_ids is not None and teacher_logprobs is not None:
             here = slice(start, start + len(piece.soft_targets))
             teacher_ids[here], teacher_logprobs[here] = piece.soft_targets.dense(K)
+            if teacher_sampled is not None:
+                teacher_sampled[here] = piece.soft_targets.samples > 0
     segment_ids = np.repeat(np.array(segments, np.int32), sizes)
-    flat = (flat_tokens, targets, np.concatenate(positions), segment_ids, weights, teacher_ids, teacher_logprobs)
+    teacher = teacher_ids, teacher_logprobs, teacher_sampled
+    flat = (flat_tokens, targets, np.concatenate(positions), segment_ids, weights, *teacher)
     return Batch(*(None if array is None else array.reshape(B, S, *array.shape[1:]) for array in flat))

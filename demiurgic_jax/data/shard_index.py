@@ -33,6 +33,7 @@ class ShardSummary:
     licences: dict[str, int] = field(default_factory=dict)
     soft_target_cap: int = 0
     soft_target_positions: int = 0
+    soft_target_samples: int = 0  # the K of sampled soft targets, 0 where they are truncated
     shard_bytes: int = 0
     shard_sha256: str = ""
 
@@ -47,6 +48,7 @@ class ShardSummary:
         self.soft_target_cap = max(self.soft_target_cap, soft_target_cap(document))
         if document.soft_targets is not None:
             self.soft_target_positions += int(np.count_nonzero(document.soft_targets.counts))
+            self.soft_target_samples = max(self.soft_target_samples, document.soft_targets.samples)
 
 
 @dataclass(frozen=True)

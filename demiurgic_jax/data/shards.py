@@ -43,6 +43,7 @@ from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
 
 FORMAT_VERSION = 1
+SAMPLED_FORMAT_VERSION = 2  # of sets with sampled soft targets (data/soft_target_bytes.py)
 VERIFIED_AT_ONCE = 1 << 24  # bytes
 MANIFEST = "manifest.json"
 STEM = f"{DATASET}-{SPLIT}.{FILE_FORMAT}-"
@@ -125,6 +126,8 @@ class ShardSetWriter:
             **_totals(summaries),
             "shards": [_entry(*pair) for pair in zip(paths, summaries, strict=True)],
         }
+        if manifest["soft_target_samples"]:
+            manifest["format"] = SAMPLED_FORMAT_VERSION
         manifest["checksum"] = hashlib.sha256(_canonical(manifest)).hexdigest()
         with replacing(self.folder / MANIFEST) as file:
             file.write(_canonical(manifest))
@@ -313,6 +316,7 @@ def _totals(summaries: Sequence[ShardSummary]) -> dict[str, Any]:
         total.learnt_tokens += summary.learnt_tokens
         total.soft_target_cap = max(total.soft_target_cap, summary.soft_target_cap)
         total.soft_target_positions += summary.soft_target_positions
+        total.soft_target_samples = max(total.soft_target_samples, summary.soft_target_samples)
         for counts, more in (
             (total.languages, summary.languages),
             (total.tasks, summary.tasks),
@@ -332,6 +336,9 @@ def _parse_manifest(content: bytes, where: str, mend: str) -> dict[str, Any]:
     whole = {**manifest, "checksum": checksum}
     if _canonical(whole) != content or hashlib.sha256(_canonical(manifest)).hexdigest() != checksum:
         raise UserError(f"{where} is damaged (its checksum fails); {mend}")
-    if manifest["format"] != FORMAT_VERSION:
-        raise UserError(f"{where} has format {manifest['format']}, this version reads {FORMAT_VERSION}; {mend}")
+    if manifest["format"] not in (FORMAT_VERSION, SAMPLED_FORMAT_VERSION):
+        raise UserError(
+            f"{where} has format {manifest['format']}, this version reads {FORMAT_VERSION} and "
+            f"{SAMPLED_FORMAT_VERSION}; {mend}"
+        )
     return whole

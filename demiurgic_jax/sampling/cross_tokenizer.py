@@ -12,6 +12,7 @@ from demiurgic_jax.data.shards import ShardSet
 from demiurgic_jax.data.soft_targets import SoftTargets, truncate_top_p
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.data.vocabulary_map import VocabularyMap
+from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.sampling.scored_shards import write_scored
 from demiurgic_jax.sampling.scoring import Scorer, ScoringConfig, soft_target_provenance
@@ -34,6 +35,10 @@ def score_shards_across(
     """As `score_shards`, of shards in the student's tokens: the teacher reads their text in its own (`bos`: with its
     BOS in front), and what it says is told in the student's (data/alignment.py). `row_length` counts its tokens."""
     source.require_tokenizer(student_tokenizer)
+    if scoring.sampled:
+        raise UserError(
+            "samples of a teacher's distribution cannot be told in another tokenizer's pieces: score with kind top_p"
+        )
     scorer = Scorer(config, params, scoring, teacher_tokenizer.vocab_size)
     to_student = VocabularyMap(teacher_tokenizer, student_tokenizer)
     to_teacher = VocabularyMap(student_tokenizer, teacher_tokenizer)

@@ -76,9 +76,7 @@ def _write_shard(
 
 def _where_learnt(document: Document, soft: SoftTargets) -> Document:
     if document.loss_mask is not None:
-        learnt = np.append(document.loss_mask[1:], 0).astype(bool)
-        entries = np.repeat(learnt, soft.counts)
-        soft = SoftTargets(np.where(learnt, soft.counts, 0).astype(np.uint8), soft.ids[entries], soft.logprobs[entries])
+        soft = soft.where(np.append(document.loss_mask[1:], 0).astype(bool))
     return replace(document, soft_targets=soft)
 
 

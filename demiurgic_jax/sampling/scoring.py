@@ -17,28 +17,35 @@ from jax.sharding import Mesh
 
 from demiurgic_jax.data.document import Document
 from demiurgic_jax.data.shards import ShardSet
-from demiurgic_jax.data.soft_targets import MAX_ENTRIES, SoftTargets, truncate_top_p
+from demiurgic_jax.data.soft_targets import (
+    MAX_ENTRIES,
+    SOFT_TARGET_KINDS,
+    SoftTargets,
+    require_samples,
+    sampled_targets,
+    truncate_top_p,
+)
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoder import Decoder, unembedding
 from demiurgic_jax.model.layout import ONE_DEVICE
 from demiurgic_jax.sampling.scored_shards import write_scored
+from demiurgic_jax.sampling.vocabulary_blocks import sample_by_blocks, top_k_by_blocks
 from demiurgic_jax.sharding.layout import layout_on, per_device
 from demiurgic_jax.sharding.placement import put_array
 from demiurgic_jax.sharding.rules import batch_sharding, parameter_shardings
 
 # Row lengths are multiples of this, and logits exist for this many tokens at once.
 CHUNK_TOKENS = 64
-TOP_K_BLOCK = 128
 
 
 class Scores(NamedTuple):
-    """Of each position: the log-probability of `targets` there, and the K likeliest next tokens."""
+    """Of each position: the log-probability of `targets` there, and K next tokens: the likeliest, or a sample."""
 
     logprobs: Any  # float32 [B, S]
     top_ids: Any  # int32 [B, S, K]
-    top_logprobs: Any  # float32 [B, S, K], descending
+    top_logprobs: Any  # float32 [B, S, K], descending; of a sample in the order of ids, -inf where it has no more
 
 
 class TopEntries(NamedTuple):
@@ -60,7 +67,7 @@ class _Piece(NamedTuple):
     stop: int
 
 
-@partial(jax.jit, static_argnames=("decoder", "k", "pieces", "mesh"))
+@partial(jax.jit, static_argnames=("decoder", "k", "pieces", "mesh", "sampled"))
 def score_rows(
     decoder: Decoder,
     params: Any,
@@ -69,10 +76,13 @@ def score_rows(
     k: int,
     pieces: int | None = None,
     mesh: Mesh | None = None,
+    *,
+    sampled: bool = False,
 ) -> Scores:
     """One forward pass; rows start at position 0, padding is at their ends, and S is a multiple of
     CHUNK_TOKENS. Log-softmax in float32, a chunk of tokens at a time, over the first `pieces` ids: what a vocabulary
-    has beyond its tokenizer's pieces was never trained. On a `mesh` each device takes its rows."""
+    has beyond its tokenizer's pieces was never trained. On a `mesh` each device takes its rows. `sampled`: K entries
+    at most, drawn as data/soft_targets.py says, by numbers that follow from a row's tokens alone."""
 
     def on_one_device(params: Any, tokens_BS: jax.Array, targets_BS: jax.Array) -> Scores:
         B, S = tokens_BS.shape
@@ -81,16 +91,22 @@ def score_rows(
         stored_VE = unembedding(decoder.config, params).astype(decoder.compute_dtype)
         unembedding_VE = decoder.layout.gather(stored_VE, ("vocab", "channels"))[:pieces]
 
-        def chunk(parts: tuple[jax.Array, jax.Array]) -> Scores:
-            hidden_CE, targets_C = parts
+        def chunk(parts: tuple[jax.Array, jax.Array, jax.Array]) -> Scores:
+            hidden_CE, targets_C, shifts_C = parts
             logits_CV = jnp.einsum("ce,ve->cv", hidden_CE, unembedding_VE, preferred_element_type=jnp.float32)
             normalizer_C1 = jax.nn.logsumexp(logits_CV, axis=-1, keepdims=True)
             own_C1 = jnp.take_along_axis(logits_CV, targets_C[:, None], axis=-1)
-            top_CK, ids_CK = top_k_by_blocks(logits_CV, k)
+            if sampled:
+                ids_CK, top_CK = sample_by_blocks(logits_CV, normalizer_C1, shifts_C, k)
+            else:
+                top_CK, ids_CK = top_k_by_blocks(logits_CV, k)
             return Scores((own_C1 - normalizer_C1)[:, 0], ids_CK, top_CK - normalizer_C1)
 
         hidden_NCE = hidden_BSE.reshape(-1, CHUNK_TOKENS, hidden_BSE.shape[-1])
-        scores = jax.lax.map(chunk, (hidden_NCE, targets_BS.reshape(-1, CHUNK_TOKENS)))
+        shifts_BS = _shifts(tokens_BS) if sampled else jnp.zeros((B, S))
+        scores = jax.lax.map(
+            chunk, (hidden_NCE, targets_BS.reshape(-1, CHUNK_TOKENS), shifts_BS.reshape(-1, CHUNK_TOKENS))
+        )
         return jax.tree.map(lambda x: x.reshape(B, S, *x.shape[2:]), scores)
 
     if mesh is None or mesh.size == 1:
@@ -100,20 +116,19 @@ def score_rows(
     return per_device(mesh, on_one_device, (specs, rows, rows), rows)(params, tokens_BS, targets_BS)
 
 
-def top_k_by_blocks(logits_CV: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """What `jax.lax.top_k` gives, but for the order of equal logits. The k largest lie in the k blocks with the largest
-    maxima, so only these are sorted: a few thousand numbers instead of a vocabulary."""
-    C, V = logits_CV.shape
-    count = -(-V // TOP_K_BLOCK)
-    if count <= 2 * k:
-        return jax.lax.top_k(logits_CV, k)
-    padded = jnp.pad(logits_CV, ((0, 0), (0, count * TOP_K_BLOCK - V)), constant_values=-jnp.inf)
-    blocks = padded.reshape(C, count, TOP_K_BLOCK)
-    best_CK = jnp.sort(jax.lax.top_k(jnp.max(blocks, axis=-1), k)[1], axis=-1)
-    candidates = jnp.take_along_axis(blocks, best_CK[..., None], axis=1).reshape(C, k * TOP_K_BLOCK)
-    top_CK, where_CK = jax.lax.top_k(candidates, k)
-    block_CK = jnp.take_along_axis(best_CK, where_CK // TOP_K_BLOCK, axis=-1)
-    return top_CK, block_CK * TOP_K_BLOCK + where_CK % TOP_K_BLOCK
+def _shifts(tokens_BS: jax.Array) -> jax.Array:
+    """Numbers in [0, 1) that look random, float32 [B, S], each a function of the row's tokens up to there."""
+
+    def of_row(tokens_S: jax.Array) -> jax.Array:
+        def mix(state: jax.Array, token: jax.Array) -> tuple[jax.Array, jax.Array]:
+            # A round of murmur3's finalizer on each token.
+            state = (state ^ token) * jnp.uint32(0x85EBCA6B)
+            state = (state ^ (state >> 13)) * jnp.uint32(0xC2B2AE35)
+            return (state := state ^ (state >> 16)), state
+
+        return jax.lax.scan(mix, jnp.uint32(0x9E3779B9), tokens_S.astype(jnp.uint32))[1]
+
+    return (jax.vmap(of_row)(tokens_BS) >> 8).astype(jnp.float32) / (1 << 24)
 
 
 def prompt_logprobs(
@@ -136,7 +151,8 @@ def prompt_logprobs(
 class ScoringConfig:
     """What is kept of a teacher's distribution, and how it is run.
 
-    Kept are the likeliest entries up to `top_p` of the mass, `top_k` at most. `row_length` is the context; a pass takes
+    Kept are the likeliest entries up to `top_p` of the mass, `top_k` at most; or, of the `kind` sampled, up to `top_k`
+    that are drawn as data/soft_targets.py says, whatever `top_p`. `row_length` is the context; a pass takes
     about `batch_tokens` tokens, padding included. `mesh` spreads rows over `data` and `fsdp` and weights over `fsdp`;
     None: one device.
     """
@@ -147,6 +163,7 @@ class ScoringConfig:
     compute_dtype: Any = jnp.float32
     batch_tokens: int = 1024
     mesh: Mesh | None = None
+    kind: str = "top_p"
 
     def check(self, config: ModelConfig, pieces: int) -> None:
         """UserError naming what does not go with a teacher of this shape with so many pieces."""
@@ -155,6 +172,10 @@ class ScoringConfig:
                 f"the teacher has {config.vocab_size} rows of logits for the {pieces} pieces of its tokenizer: they do "
                 "not belong together"
             )
+        if self.kind not in SOFT_TARGET_KINDS:
+            raise UserError(f"soft targets of kind {self.kind!r} are unknown: choose {' or '.join(SOFT_TARGET_KINDS)}")
+        if self.sampled:
+            require_samples(self.top_k)
         if not 1 <= self.top_k <= min(MAX_ENTRIES, pieces):
             raise UserError(f"top_k is {self.top_k}: give 1 to {min(MAX_ENTRIES, pieces)} entries per position")
         if not 0 < self.top_p <= 1:
@@ -165,6 +186,10 @@ class ScoringConfig:
             raise UserError(f"batch_tokens is {self.batch_tokens}: give at least 1")
         if self.mesh is not None and self.mesh.shape["context"] * self.mesh.shape["tensor"] > 1:
             raise UserError("a teacher is scored on a mesh of data and fsdp: leave context and tensor at 1")
+
+    @property
+    def sampled(self) -> bool:
+        return self.kind == "sampled"
 
     def rows_per_batch(self, size: int) -> int:
         """Rows of `size` tokens in a pass: as many on each device."""
@@ -209,7 +234,10 @@ class Scorer:
         """
         for number, top in self.top_entries(documents, done=done, progress=progress):
             top.top_logprobs[-1] = -np.inf  # nothing follows the last token
-            yield number, truncate_top_p(top.ids, top.top_logprobs, self.config.top_p)
+            if self.config.sampled:
+                yield number, sampled_targets(top.ids, top.top_logprobs, self.config.top_k)
+            else:
+                yield number, truncate_top_p(top.ids, top.top_logprobs, self.config.top_p)
 
     def top_entries(
         self,
@@ -243,7 +271,13 @@ class Scorer:
             if self.config.mesh is not None:
                 arguments = [put_array(x, batch_sharding(self.config.mesh)) for x in arguments]
             scores = score_rows(
-                self._decoder, self._params, *arguments, self.config.top_k, self._pieces, self.config.mesh
+                self._decoder,
+                self._params,
+                *arguments,
+                self.config.top_k,
+                self._pieces,
+                self.config.mesh,
+                sampled=self.config.sampled,
             )
             if waiting is not None:
                 yield waiting
@@ -317,13 +351,14 @@ def score_shards(
 
 def soft_target_provenance(source: ShardSet, teacher: str, scoring: ScoringConfig) -> dict[str, Any]:
     """All that decides the soft targets of `source`: shards on disk with another one are made again."""
+    kept = {"kind": "sampled"} if scoring.sampled else {"top_p": scoring.top_p}
     return {
         **source.provenance,
         "soft_targets": {
             "teacher": teacher,
             "source": source.fingerprint,
             "top_k": scoring.top_k,
-            "top_p": scoring.top_p,
+            **kept,
             "row_length": scoring.row_length,
             "batch_tokens": scoring.batch_tokens,
             "dtype": jnp.dtype(scoring.compute_dtype).name,

@@ -81,6 +81,17 @@ def bucket_divergence(terms: Terms, teacher: jax.Array, student: jax.Array, temp
     return jnp.sum(terms(log_p, log_q, beta), axis=-1)
 
 
+def sampled_forward_kl(teacher_logprobs: jax.Array, student: jax.Array) -> jax.Array:
+    """[...] from sampled entries of the teacher [..., K] (data/soft_targets.py) and the student's buckets [..., K+1].
+
+    Σ w·(log w - log q) over the entries, with weights that are not normalised: its gradient is in expectation that of
+    the forward KL over the whole vocabulary. Its value is in expectation no smaller: rare entries count with log 1/K.
+    """
+    used = teacher_logprobs > LOG_ZERO
+    terms = forward_kl(jnp.where(used, teacher_logprobs, 0.0), jnp.where(used, student[..., :-1], 0.0))
+    return jnp.sum(jnp.where(used, terms, 0.0), axis=-1)
+
+
 def full_divergence(
     terms: Terms,
     teacher_logits_BCV: jax.Array,

@@ -115,6 +115,8 @@ def train(
         tokenizer=tokenizer,
         **sources,
     )
+    if loader.sampled:
+        config.loss.require_linear()
     # A small held-out set may fill fewer rows than a training batch; one row per device is enough.
     eval_rows = mesh.shape["data"] * mesh.shape["fsdp"]
     heldout = heldout_groups(heldout_sets, **sources)

@@ -29,6 +29,7 @@ from demiurgic_jax.training.divergences import (
     bucket_divergence,
     forward_kl,
     full_divergence,
+    sampled_forward_kl,
     student_buckets,
     teacher_buckets,
 )
@@ -86,6 +87,16 @@ class LossConfig:
         """Whether any step learns from a teacher's distribution."""
         return self.distill_weight > 0 or (self.blend_schedule != "constant" and self.final_distill_weight > 0)
 
+    def require_linear(self) -> None:
+        """UserError unless the loss is linear in the teacher's probabilities, as sampled soft targets need it."""
+        temperatures = {self.temperature} | ({self.final_temperature} if self.blend_schedule != "constant" else set())
+        if self.uses_teacher and (self.divergence != "forward_kl" or temperatures != {1.0}):
+            raise UserError(
+                "the shards hold samples of the teacher's distribution, which teach the forward KL at temperature 1 "
+                f"alone: set train.loss.divergence=forward_kl (not {self.divergence}) and every temperature to 1, or "
+                "score soft targets with shards.soft_target_kind=top_p"
+            )
+
 
 class Blend(NamedTuple):
     """α and T of one step, where they change from step to step: float32 scalars."""
@@ -124,6 +135,20 @@ class LossSums(NamedTuple):
     teacher_weight: jax.Array
 
 
+def _stored_divergence(batch: Batch) -> Callable[..., jax.Array]:
+    """What compares stored soft targets: the buckets, or at sampled positions the samples."""
+    if batch.teacher_sampled is None:
+        return bucket_divergence
+
+    def measure(terms: Any, teacher: jax.Array, student: jax.Array, temperature: Any, beta: float) -> jax.Array:
+        of_samples = sampled_forward_kl(batch.teacher_logprobs, student)
+        return jnp.where(
+            batch.teacher_sampled, of_samples, bucket_divergence(terms, teacher, student, temperature, beta)
+        )
+
+    return measure
+
+
 def chunk_sums(
     logits_BCV: jax.Array,
     batch: Batch,
@@ -149,7 +174,7 @@ def chunk_sums(
         used = batch.teacher_logprobs > LOG_ZERO
         has_teacher = used[..., 0]
         student = student_buckets(logits_BCV, log_normalizer, batch.teacher_ids, used, vocabulary_axis)
-        between = bucket_divergence, teacher_buckets(batch.teacher_logprobs), student
+        between = _stored_divergence(batch), teacher_buckets(batch.teacher_logprobs), student
     if between is not None:
         measure, teacher, student = between
         terms = DIVERGENCES[config.divergence]

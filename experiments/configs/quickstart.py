@@ -85,8 +85,11 @@ def get_config() -> ConfigDict:
             # The most examples of a task, a language or both, as a number or, up to 1.0, as a share of all:
             # (("explain", 0.2), ("python", 0.5), ("fix/go", 1000)). Those that passed tests come first.
             "at_most": (),
-            "soft_targets": 32,  # entries kept per token at most; 0 for text alone
-            "top_p": 0.98,  # mass after which the others go to the rest bucket
+            "soft_targets": 40,  # entries kept per token at most; 0 for text alone
+            # sampled: entries drawn so that the loss has the whole distribution's gradient on average; top_p: the
+            # likeliest, and a rest bucket (always so where the student has a tokenizer of its own)
+            "soft_target_kind": "sampled",
+            "top_p": 0.98,  # of top_p: mass after which the others go to the rest bucket
             "sources": (),  # more text, a set each: ({"name": "mine", "path": "mine/*.jsonl"},); see docs/data.md
         }
     )
@@ -112,7 +115,7 @@ def get_config() -> ConfigDict:
             "context": 512,
             "grad_accum_steps": 1,
             "seed": 0,
-            "soft_targets": 32,
+            "soft_targets": 40,
             # Rows of several shard sets: "train" is this run's, others are a source's name, a folder or an address.
             "mixture": {"sets": ("train",), "weights": (1.0,)},
             "packing": "best_fit",  # or "concat", for corpora

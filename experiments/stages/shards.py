@@ -15,6 +15,7 @@ from demiurgic_jax.curation.seeds import Seed, is_heldout, read_seeds
 from demiurgic_jax.data.document import Document
 from demiurgic_jax.data.mixture import Mixture, MixtureConfig
 from demiurgic_jax.data.shards import ShardSet, ShardSetWriter, write_shards
+from demiurgic_jax.data.soft_targets import SOFT_TARGET_KINDS
 from demiurgic_jax.data.sources import SourceConfig, source_digest, source_documents, source_files
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.distillation.example import read_examples
@@ -87,6 +88,11 @@ def _check(run: Run) -> None:
         raise UserError(
             "config.shards.soft_targets needs the teacher's weights: set config.teacher.path, or "
             "--config.shards.soft_targets=0 --config.train.soft_targets=0 --config.train.loss.distill_weight=0"
+        )
+    if run.config.shards.soft_target_kind not in SOFT_TARGET_KINDS:
+        raise UserError(
+            f"config.shards.soft_target_kind={run.config.shards.soft_target_kind!r} is unknown: choose "
+            f"{' or '.join(SOFT_TARGET_KINDS)}"
         )
 
 
@@ -200,8 +206,9 @@ def _scored(run: Run, text_sets: Mapping[str, ShardSet], progress: StageProgress
         done += tokens
         progress(done, total, "tokens")
 
-    scoring = ScoringConfig(config.soft_targets, config.top_p, config.max_document_tokens)
     tokenizer = run_tokenizer(run)
+    kind = config.soft_target_kind if tokenizer.fingerprint == teacher.tokenizer.fingerprint else "top_p"
+    scoring = ScoringConfig(config.soft_targets, config.top_p, config.max_document_tokens, kind=kind)
     scored: dict[str, ShardSet] = {}
     for split, source in text_sets.items():
         arguments = source, run.file("shards", split), teacher.config, teacher.params, teacher.tokenizer

@@ -45,6 +45,10 @@ def _check(run: Run) -> None:
         outside_fingerprints(run, phase.train.mixture)
         if phase.train.teacher.online and not has_local_teacher(run):
             raise UserError("config.train.teacher.online needs the teacher's weights: set config.teacher.path")
+        # Where the student has a tokenizer of its own, the shards stage takes no samples.
+        sampled = run.config.shards.soft_target_kind == "sampled" and run.config.tokenizer.kind == "teacher"
+        if sampled and run.config.shards.soft_targets and phase.train.soft_targets:
+            phase.train.loss.require_linear()
     check_watching(run)
 
 

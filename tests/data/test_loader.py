@@ -31,7 +31,7 @@ def assert_same_batch(one: Batch, other: Batch) -> None:
 
 
 def joined(batches: list[Batch]) -> Batch:
-    return Batch(*(np.concatenate(arrays) for arrays in zip(*batches, strict=True)))
+    return Batch(*(None if arrays[0] is None else np.concatenate(arrays) for arrays in zip(*batches, strict=True)))
 
 
 def test_batch_is_the_same_after_a_restart_at_any_step(loader, shard_set):
@@ -145,7 +145,9 @@ def test_all_rows_gives_every_row_once_and_fills_up_with_nothing(loader):
     together = joined(batches)
     num_rows = loader.num_rows
     assert num_rows % 9
-    assert_same_batch(Batch(*(array[:num_rows] for array in together)), joined(list(loader.all_rows(1))))
+    assert_same_batch(
+        Batch(*(None if array is None else array[:num_rows] for array in together)), joined(list(loader.all_rows(1)))
+    )
     assert not together.loss_weights[num_rows:].any()
     assert not together.segment_ids[num_rows:].any()
 

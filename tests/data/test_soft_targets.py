@@ -3,7 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from demiurgic_jax.data.soft_targets import truncate_top_p
+from demiurgic_jax.data.soft_target_bytes import soft_targets_from_bytes, soft_targets_to_bytes
+from demiurgic_jax.data.soft_targets import sampled_targets, truncate_top_p
+from demiurgic_jax.errors import UserError
 
 
 def teacher(n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -63,3 +65,37 @@ def test_a_position_of_unused_entries_has_no_teacher():
 def test_more_entries_than_a_count_can_hold_are_refused():
     with pytest.raises(ValueError, match="at most 255"):
         truncate_top_p(np.zeros((1, 256), int), np.zeros((1, 256)), 0.9)
+
+
+@settings(max_examples=40)
+@given(n=st.integers(0, 6), samples=st.integers(2, 255), seed=st.integers(0, 1000))
+def test_sampled_targets_come_back_from_their_bytes(n, samples, seed):
+    ids, logprobs = teacher(n, min(12, samples), seed)
+    logprobs[np.random.default_rng(seed).random(logprobs.shape) < 0.3] = -np.inf
+    soft = sampled_targets(ids, logprobs, samples)
+    for dtype in (np.dtype("<u2"), np.dtype("<u4")):
+        back = soft_targets_from_bytes(*soft_targets_to_bytes(soft, dtype), dtype, n)
+        if n == 0:
+            continue
+        for name in ("counts", "ids", "logprobs", "samples"):
+            np.testing.assert_array_equal(getattr(back, name), getattr(soft, name))
+
+
+def test_an_entry_weighs_what_it_is_or_one_of_k():
+    """Eight bits are within 1 % of a probability above 1/K; a rare entry weighs 1/K and takes two bytes."""
+    probabilities = np.array([[0.9995, 0.0001, 0.0, 0.0], [0.5, 0.3, 0.019, 0.001], [0.0, 0.0, 0.0, 0.0]])
+    with np.errstate(divide="ignore"):
+        soft = sampled_targets(np.tile([5, 6, 7, 8], (3, 1)), np.log(probabilities), 50)
+    assert soft.counts.tolist() == [2, 4, 0]
+    weights = np.exp(soft.logprobs.astype(np.float64))
+    np.testing.assert_allclose(weights, [0.9995, 0.02, 0.5, 0.3, 0.02, 0.02], rtol=0.01)
+    counts, ids, logprobs = soft_targets_to_bytes(soft, np.dtype("<u2"))
+    assert (len(counts), len(ids), len(logprobs)) == (1 + 3 + 3, 6 * 2, 3 + 1)
+    assert soft.slice(1, 2).samples == 50
+    assert soft.where(np.array([False, True, True])).ids.tolist() == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("samples", [0, 1, 256])
+def test_too_few_or_too_many_samples_are_refused(samples):
+    with pytest.raises(UserError, match=f"{samples} samples of a teacher's distribution: give 2 to 255"):
+        sampled_targets(np.zeros((1, 1), int), np.zeros((1, 1)), samples)

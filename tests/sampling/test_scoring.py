@@ -15,7 +15,8 @@ from demiurgic_jax.data.soft_targets import SoftTargets
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoder import Decoder
-from demiurgic_jax.sampling.scoring import Scorer, ScoringConfig, score_documents, score_shards, top_k_by_blocks
+from demiurgic_jax.sampling.scoring import Scorer, ScoringConfig, score_documents, score_shards
+from demiurgic_jax.sampling.vocabulary_blocks import sample_by_blocks, top_k_by_blocks
 from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
 
 ROW_LENGTH = 192
@@ -223,3 +224,47 @@ def test_a_stopped_scoring_goes_on_with_the_next_document(source, tmp_path, conf
     assert kept[-1] > 0
     assert run("broken").fingerprint == whole.fingerprint
     assert not list((tmp_path / "broken").glob("*.scored"))
+
+
+def test_a_sample_has_every_likely_entry_and_each_other_with_its_chance():
+    """Over 4,096 shifts of one distribution, beyond one block of the vocabulary."""
+    random, k, vocabulary = np.random.default_rng(3), 10, 500
+    logits = 2.5 * random.normal(size=vocabulary)
+    p = np.exp(logits) / np.exp(logits).sum()
+    shifts = (np.arange(4096) + 0.5) / 4096
+    rows = np.broadcast_to(logits.astype(np.float32), (4096, vocabulary))
+    normalizer = np.full((4096, 1), np.log(np.exp(logits).sum()), np.float32)
+    ids, values = map(np.asarray, sample_by_blocks(jnp.asarray(rows), normalizer, jnp.asarray(shifts, jnp.float32), k))
+    drawn = np.isfinite(values)
+    seen = np.bincount(ids[drawn], minlength=vocabulary) / 4096
+    np.testing.assert_allclose(seen, np.minimum(1, k * p), atol=2e-3)
+    np.testing.assert_allclose(values[drawn], logits[ids[drawn]], rtol=1e-5)
+    counts = drawn.sum(axis=1)
+    assert set(counts) <= {int(np.minimum(1, k * p).sum()), int(np.minimum(1, k * p).sum()) + 1}
+    assert all(len(set(row[kept])) == kept.sum() for row, kept in zip(ids[:200], drawn[:200], strict=True))
+
+
+def test_sampled_targets_are_the_same_in_any_company_and_come_back_from_a_shard(
+    config, params, documents, full_logprobs, tokenizer, tmp_path
+):
+    scoring = ScoringConfig(8, 1.0, ROW_LENGTH, kind="sampled")
+    together = list(score_documents(config, params, documents, scoring))
+    for index in (8, 5):
+        (alone,) = score_documents(config, params, [documents[index]], scoring)
+        assert_same(alone, together[index])
+    expected = full_logprobs(documents[5])[:-1]
+    ids, logprobs = together[5].slice(0, len(expected)).dense(8)
+    used = np.isfinite(logprobs)
+    true = np.take_along_axis(expected, ids, axis=-1)[used]
+    np.testing.assert_allclose(logprobs[used], np.maximum(true, -np.log(8)), atol=2e-2)
+    source = write_shards(
+        tmp_path / "source",
+        [Document(str(i), "python", "code", tokens) for i, tokens in enumerate(documents)],
+        tokenizer=tokenizer,
+        num_shards=2,
+        provenance={},
+    )
+    scored = score_shards(source, tmp_path / "scored", config, params, tokenizer, scoring, teacher="t")
+    assert (scored.manifest["format"], scored.manifest["soft_target_samples"]) == (2, 8)
+    for number, soft in enumerate(together):
+        assert_same(scored.read(number).soft_targets, soft)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from demiurgic_jax.data.batch import Batch
 from demiurgic_jax.errors import UserError
+from demiurgic_jax.sampling.vocabulary_blocks import sample_by_blocks
 from demiurgic_jax.training.blending import Schedule
 from demiurgic_jax.training.divergences import DIVERGENCES
 from demiurgic_jax.training.losses import Blend, LossConfig, LossSums, TeacherStates, next_token_loss
@@ -232,3 +233,73 @@ def test_bfloat16_comes_back_as_bfloat16_and_losses_as_float32():
 def test_impossible_settings_are_refused_by_field(fields, said):
     with pytest.raises(UserError, match=said):
         LossConfig(**fields)
+
+
+def test_samples_are_compared_without_a_rest_and_without_being_normalised():
+    """Value and gradients of Σ w·(log w - log q), of which some positions are samples and the others buckets."""
+    hidden, unembedding, batch = random_case(11, K=3)
+    sampled = np.arange(6) % 2 == np.arange(2)[:, None]
+    config = LossConfig(1.0, chunk_tokens=2)
+    sums, gradients = sums_and_gradients(hidden, unembedding, batch._replace(teacher_sampled=sampled), config)
+    silent = batch._replace(teacher_logprobs=np.where(sampled[..., None], -np.inf, batch.teacher_logprobs))
+    buckets = silent._replace(loss_weights=np.where(sampled, 0, batch.loss_weights))
+    expected, (d_hidden, d_unembedding) = dense_sums(hidden, unembedding, buckets, config)
+    expected_loss = expected["loss"]
+    hidden64, unembedding64 = hidden.astype(np.float64), unembedding.astype(np.float64)
+    logits = hidden64 @ unembedding64.T
+    log_q = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    for b, s in zip(*np.nonzero(sampled), strict=True):
+        used = np.isfinite(batch.teacher_logprobs[b, s])
+        ids, log_w = batch.teacher_ids[b, s][used], batch.teacher_logprobs[b, s][used].astype(np.float64)
+        weight = float(batch.loss_weights[b, s])
+        if used.any():
+            expected_loss += weight * (np.exp(log_w) * (log_w - log_q[b, s, ids])).sum()
+            d_logits = np.exp(log_w).sum() * np.exp(log_q[b, s])
+            d_logits[ids] -= np.exp(log_w)
+        else:  # no teacher: cross-entropy
+            expected_loss -= weight * log_q[b, s, batch.targets[b, s]]
+            d_logits = np.exp(log_q[b, s])
+            d_logits[batch.targets[b, s]] -= 1
+        d_hidden[b, s] += weight * d_logits @ unembedding64
+        d_unembedding += weight * np.outer(d_logits, hidden64[b, s])
+    assert float(sums.loss) == pytest.approx(expected_loss, rel=1e-5)
+    assert distance(gradients[0], d_hidden) < 1e-5
+    assert distance(gradients[1], d_unembedding) < 1e-5
+
+
+def test_the_mean_gradient_over_samples_is_that_of_the_whole_distribution():
+    """Of the same four tokens in 128 rows, each with samples of its own."""
+    hidden, unembedding, batch = random_case(12, B=1, S=4, V=300, teacher=False)
+    teacher = random_teacher(13, hidden, unembedding, scale=0.5)
+    draws, K = 128, 8
+    hidden, batch = jax.tree.map(lambda x: np.tile(x, (draws, *[1] * (x.ndim - 1))), (hidden, batch))
+    teacher = teacher._replace(hidden=np.tile(teacher.hidden, (draws, 1, 1)))
+    _, whole = sums_and_gradients(hidden, unembedding, batch, LossConfig(1.0), teacher=teacher)
+    logits = teacher.hidden.reshape(4 * draws, -1) @ teacher.unembedding.T
+    logits[:, ~teacher.real] = -np.inf
+    normalizer = np.log(np.exp(logits).sum(-1, keepdims=True))
+    shifts = np.repeat((np.arange(draws) + 0.5) / draws, 4).astype(np.float32)
+    ids, values = map(np.asarray, sample_by_blocks(jnp.asarray(logits), normalizer, shifts, K))
+    weights = np.where(np.isfinite(values), np.maximum(values - normalizer, -np.log(K)), -np.inf)
+    stored = batch._replace(
+        teacher_ids=ids.reshape(draws, 4, K),
+        teacher_logprobs=weights.reshape(draws, 4, K).astype(np.float32),
+        teacher_sampled=np.ones((draws, 4), bool),
+    )
+    _, gradients = sums_and_gradients(hidden, unembedding, stored, LossConfig(1.0))
+    assert distance(np.asarray(gradients[0]).mean(0), np.asarray(whole[0]).mean(0)) < 0.02
+    assert distance(gradients[1], whole[1]) < 0.02
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LossConfig(1.0, 2.0),
+        LossConfig(0.5, divergence="jsd"),
+        LossConfig(1.0, blend_schedule="linear", final_temperature=2.0),
+    ],
+)
+def test_samples_are_refused_by_losses_that_are_not_linear_in_them(config):
+    with pytest.raises(UserError, match="which teach the forward KL at temperature 1 alone"):
+        config.require_linear()
+    LossConfig(1.0).require_linear()

@@ -109,7 +109,7 @@ def test_a_pack_teaches_what_its_documents_teach_alone(taught, tokenizer, scratc
 def test_padding_and_prompts_never_count(taught, tokenizer, scratch, seed):
     rng = np.random.default_rng(seed)
     rows = packed(random_documents(rng), tokenizer, scratch, "best_fit")
-    noise = Batch(*(rng.permuted(array.ravel()).reshape(array.shape) for array in rows))
+    noise = Batch(*(None if array is None else rng.permuted(array.ravel()).reshape(array.shape) for array in rows))
     padding, unlearnt = rows.segment_ids == 0, rows.loss_weights == 0
     other = rows._replace(
         tokens=np.where(padding, noise.tokens, rows.tokens),
