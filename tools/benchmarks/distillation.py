@@ -1,181 +1,328 @@
-"""Ways to learn from one teacher, compared at equal tokens: cross-entropy alone, soft targets, the teacher online.
+"""Ways to learn from one teacher, compared at equal tokens over several seeds.
 
     python -m tools.benchmarks.distillation PATH --code FOLDER --workdir DIR
-    python -m tools.benchmarks.distillation PATH --code FOLDER --workdir DIR --ways text,soft,online --seeds 0,1,2
+    python -m tools.benchmarks.distillation PATH --code FOLDER --workdir DIR --study imitation
+    python -m tools.benchmarks.distillation PATH --code FOLDER --workdir DIR --study tokenizer --layers 8
 
-PATH is a GGUF file or a Hugging Face folder. Every way starts from the same pruned student, reads the same batches of
-the same code, and is measured on the same held-out files against the teacher's whole distribution: cross-entropy and
-forward KL, nats per token, as mean ± standard deviation over the seeds. Finished runs are kept in DIR, so a killed
-comparison goes on where it was.
+PATH is the teacher: a GGUF file or a Hugging Face folder. FOLDER holds Python files; one window of each is taken, and
+every eighth file is held out. The student is some of the teacher's layers. Within a study every run starts from the
+same student and reads as many tokens of one pool, in an order of its seed's; runs differ in nothing but the way.
 
-ways: text         cross-entropy of the code's own tokens
-      soft         forward KL to stored soft targets (top-p, K), rest bucket included
-      soft_reverse, soft_jsd   the same with reverse KL and JSD(0.5)
-      online       forward KL to the teacher's whole distribution, in the step
-      online_int8  the same with the teacher's weights in eight bits
+studies: targets    code, with the teacher's tokenizer. Held-out cross-entropy, and KL to the teacher's whole
+                    distribution, nats per token
+         imitation  the teacher's own continuations of code. The same on held-out code, on held-out continuations, and
+                    cross-entropy of demiurgic-mini's reference answers
+         tokenizer  code, with a SentencePiece tokenizer trained here; the teacher's vocabulary is mapped onto it. Bits
+                    per byte, and KL to the teacher's targets in the student's tokens
+
+ways:    text         cross-entropy of the text's own tokens
+         soft         forward KL to stored soft targets (top-p, K), rest bucket included
+         soft_reverse, soft_jsd   the same with reverse KL and JSD(0.5)
+         online       forward KL to the teacher's whole distribution, in the step (not for tokenizer)
+         online_int8  the same with the teacher's weights in eight bits
+
+The table goes to stdout and, after each run, to DIR/table.md, as mean ± standard deviation over the seeds, with a
+picture in DIR/table.svg. Seeds come before ways, so that a comparison that is stopped early is still one. Finished
+runs are kept: the same command goes on where it was, and with more --ways or --seeds it adds them.
 """
 
 import argparse
+import json
+import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from demiurgic_jax.checkpoints.checkpoint import open_model
-from demiurgic_jax.data.document import Document
-from demiurgic_jax.data.shards import ShardSet, write_shards
+from demiurgic_jax.data.shards import ShardSet
+from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.interop.imported import ImportedModel, import_model
 from demiurgic_jax.interop.pruning import evenly_spaced, keep_layers
-from demiurgic_jax.sampling.scoring import ScoringConfig, score_shards
-from demiurgic_jax.sharding.mesh import make_mesh
-from demiurgic_jax.training.config import TrainConfig, make_decoder
-from demiurgic_jax.training.heldout import evaluate_groups, heldout_groups
+from demiurgic_jax.interop.vocabulary_trimming import trim_vocabulary
+from demiurgic_jax.model.config import ModelConfig
+from demiurgic_jax.sampling.scoring import ScoringConfig
+from demiurgic_jax.training.config import COMPUTE_DTYPES, TrainConfig
 from demiurgic_jax.training.loop import train
 from demiurgic_jax.training.losses import LossConfig
-from demiurgic_jax.training.online_teacher import TeacherConfig, TeacherModel, online_teacher
-from demiurgic_jax.training.optimizer import OptimizerConfig, make_optimizer
-from demiurgic_jax.training.state import abstract_state
-from demiurgic_jax.training.step import make_eval_step
+from demiurgic_jax.training.metrics import MetricsConfig
+from demiurgic_jax.training.online_teacher import TeacherConfig, TeacherModel
+from demiurgic_jax.training.optimizer import OptimizerConfig
+from experiments.stages.cache import prepare_jax
+from experiments.student import rows_for
+from tools.benchmarks.distillation_data import (
+    code_windows,
+    continued,
+    documents_of,
+    own_tokenizer,
+    reference_answers,
+    scored_set,
+    target_bytes,
+    text_set,
+)
+from tools.benchmarks.distillation_measures import HeldOut, held_out
+from tools.benchmarks.distillation_table import table, write_table
 
-DISTILLED = LossConfig(1.0, chunk_tokens=128)
+STUDIES = ("targets", "imitation", "tokenizer")
 WAYS: Mapping[str, Mapping[str, Any]] = {
-    "text": {"loss": LossConfig(chunk_tokens=128), "soft_targets": 0},
-    "soft": {"loss": DISTILLED},
-    "soft_reverse": {"loss": replace(DISTILLED, divergence="reverse_kl")},
-    "soft_jsd": {"loss": replace(DISTILLED, divergence="jsd")},
-    "online": {"loss": DISTILLED, "soft_targets": 0, "teacher": TeacherConfig(online=True)},
-    "online_int8": {"loss": DISTILLED, "soft_targets": 0, "teacher": TeacherConfig(True, "int8")},
+    "text": {},
+    "soft": {"divergence": "forward_kl"},
+    "soft_reverse": {"divergence": "reverse_kl"},
+    "soft_jsd": {"divergence": "jsd"},
+    "online": {"teacher": TeacherConfig(online=True)},
+    "online_int8": {"teacher": TeacherConfig(True, "int8")},
 }
-HELDOUT_EVERY = 8  # of the files, one
+MINI_ROW = 512  # tokens of a problem with its answer
+NO_SETTINGS = {"teacher", "workdir", "ways", "seeds", "keep_checkpoints"}  # what two commands on one DIR may differ in
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("teacher", type=Path)
-    parser.add_argument("--code", type=Path, required=True, help="folder of Python files")
-    parser.add_argument("--workdir", type=Path, required=True)
-    parser.add_argument("--ways", default="text,soft,online", help=f"of {', '.join(WAYS)} (default: %(default)s)")
-    parser.add_argument("--seeds", default="0,1,2", help="default: %(default)s")
-    parser.add_argument("--layers", type=int, default=15, help="of the teacher's in the student (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--batch-size", type=int, default=2)
-    parser.add_argument("--context", type=int, default=256)
-    parser.add_argument("--learning-rate", type=float, default=4e-4)
-    parser.add_argument("--top-k", type=int, default=16)
-    parser.add_argument("--top-p", type=float, default=0.9)
-    parser.add_argument("--heldout-tokens", type=int, default=4096)
-    options = parser.parse_args()
+@dataclass(frozen=True)
+class Comparison:
+    """What is the same for every run."""
+
+    teacher: ImportedModel
+    tokenizer: Tokenizer
+    student: ModelConfig
+    params: Any
+    train_set: ShardSet
+    heldout: Sequence[HeldOut]
+
+    def measure(self, model: ModelConfig, params: Any) -> dict[str, float]:
+        return {name: value for each in self.heldout for name, value in each.measure(model, params).items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
     try:
         ways, seeds = options.ways.split(","), list(map(int, options.seeds.split(",")))
         if unknown := [way for way in ways if way not in WAYS]:
             raise UserError(f"the way {unknown[0]!r} is unknown: choose of {', '.join(WAYS)}")
-        compare(import_model(options.teacher), options, ways, seeds)
+        if online := [way for way in ways if "teacher" in WAYS[way] and options.study == "tokenizer"]:
+            raise UserError(f"the way {online[0]} needs one tokenizer: leave it out of --study tokenizer")
+        prepare_jax()
+        compare(options, ways, seeds)
     except UserError as error:
         print(f"distillation: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def compare(teacher: ImportedModel, options: argparse.Namespace, ways: Sequence[str], seeds: Sequence[int]) -> None:
-    train_set, heldout_set = shard_sets(teacher, options)
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("teacher", type=Path)
+    made.add_argument("--code", type=Path, required=True, help="folder of Python files")
+    made.add_argument("--workdir", type=Path, required=True, help="one for each study and its settings")
+    made.add_argument("--study", choices=STUDIES, default="targets", help="default: %(default)s")
+    made.add_argument("--ways", default="text,soft", help="default: %(default)s")
+    made.add_argument("--seeds", default="0,1,2", help="default: %(default)s")
+    made.add_argument("--keep-checkpoints", action="store_true", help="for tools.evaluate; else measured and removed")
+    student = made.add_argument_group("student and training")
+    student.add_argument("--layers", type=int, default=15, help="of the teacher's, spread evenly (default: 15)")
+    student.add_argument("--vocab-size", type=int, default=4096, help="of --study tokenizer (default: %(default)s)")
+    student.add_argument("--steps", type=int, default=100, help="default: %(default)s")
+    student.add_argument("--batch-size", type=int, default=4, help="rows (default: %(default)s)")
+    student.add_argument("--context", type=int, default=256, help="tokens of a row (default: %(default)s)")
+    student.add_argument("--learning-rate", type=float, default=4e-4, help="default: %(default)s")
+    student.add_argument("--distill-weight", type=float, default=1.0, help="α of all ways but text (default: 1)")
+    student.add_argument("--temperature", type=float, default=1.0, help="T of all ways but text (default: 1)")
+    student.add_argument("--compute-dtype", choices=COMPUTE_DTYPES, default="float32", help="default: %(default)s")
+    data = made.add_argument_group("data")
+    data.add_argument("--top-k", type=int, default=16, help="entries of a token at most (default: %(default)s)")
+    data.add_argument("--top-p", type=float, default=0.9, help="of the mass at most (default: %(default)s)")
+    data.add_argument("--file-tokens", type=int, default=512, help="of one file at most (default: %(default)s)")
+    data.add_argument("--prefix", type=int, default=32, help="tokens that a continuation begins with (default: 32)")
+    data.add_argument("--pool", type=float, default=1.5, help="the pool, in tokens of a run (default: %(default)s)")
+    data.add_argument("--heldout-tokens", type=int, default=4096, help="of each held-out set (default: %(default)s)")
+    return made
+
+
+def compare(options: argparse.Namespace, ways: Sequence[str], seeds: Sequence[int]) -> None:
+    """Makes the runs that are missing, and tells the table after each."""
+    require_settings(options)
+    results = {
+        (way, seed): json.loads(path.read_text())
+        for way in ways
+        for seed in seeds
+        if (path := options.workdir / "runs" / f"{way}-{seed}" / "result.json").exists()
+    }
+    missing = [(way, seed) for seed in seeds for way in ways if (way, seed) not in results]
+    fixed = options.workdir / "fixed.json"
+    if missing or not fixed.exists():
+        comparison = prepared(import_model(options.teacher), options)
+        if not fixed.exists():
+            write_json(fixed, unlearnt(comparison, options))
+        for number, (way, seed) in enumerate(missing):
+            name = f"{way}-{seed}, run {number + 1} of {len(missing)}"
+            results[way, seed] = run(comparison, options, way, seed, name)
+            write_table(options.workdir, json.loads(fixed.read_text()), results)
+    write_table(options.workdir, json.loads(fixed.read_text()), results)
+    print(table(json.loads(fixed.read_text()), results))
+
+
+def require_settings(options: argparse.Namespace) -> None:
+    """UserError where DIR holds runs of other settings: one table is of one comparison."""
+    now = {name: str(value) for name, value in vars(options).items() if name not in NO_SETTINGS}
+    now["teacher"] = options.teacher.name
+    path = options.workdir / "settings.json"
+    if path.exists():
+        then = json.loads(path.read_text())
+        for name in now:
+            if then.get(name) != now[name]:
+                raise UserError(
+                    f"{options.workdir} holds runs with --{name.replace('_', '-')} {then.get(name)}, not {now[name]}: "
+                    "give the same, or another --workdir"
+                )
+    write_json(path, now)
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def prepared(teacher: ImportedModel, options: argparse.Namespace) -> Comparison:
+    """Student and shards. All that costs a pass of the teacher is kept in DIR."""
     student, params = keep_layers(
         teacher.params, teacher.config, evenly_spaced(teacher.config.num_layers, options.layers)
     )
-    beside = TeacherModel(teacher.config, teacher.params, teacher.tokenizer)
-    print("| way | held-out cross-entropy | held-out KL to the teacher |\n|---|---|---|", flush=True)
-    for way in ways:
-        figures = []
-        for seed in seeds:
-            config = train_config(options, way, seed)
-            folder = options.workdir / f"{way}-{seed}"
-            train(
-                config,
-                student,
-                teacher.tokenizer,
-                train_set,
-                {"heldout": heldout_set},
-                folder=folder,
-                initial_params=lambda: params,
-                provenance={"way": way, "seed": seed},
-                on_step=partial(say, f"{way} seed {seed}"),
-                open_teacher=lambda: beside,
+    tokenizer, folder = teacher.tokenizer, options.workdir / "shards"
+    windows = code_windows(options.code, 8 * options.file_tokens)
+    if options.study == "tokenizer":
+        tokenizer = own_tokenizer(options.workdir / "tokenizer", windows.train, options.vocab_size)
+        student, params = trim_vocabulary(params, student, teacher.tokenizer, tokenizer, rows_for(tokenizer))
+    pool = int(options.pool * options.steps * options.batch_size * options.context)
+    scoring = ScoringConfig(
+        options.top_k, options.top_p, options.context, COMPUTE_DTYPES[options.compute_dtype], batch_tokens=1024
+    )
+    limits = {"train": pool, "heldout": options.heldout_tokens}
+    chosen = {"train": windows.train, "heldout": windows.heldout}
+    code = {
+        split: documents_of(chosen[split], tokenizer, limits[split], options.file_tokens)
+        for split in (("heldout",) if options.study == "imitation" else limits)
+    }
+    said = {}
+    if options.study == "imitation":
+        said = {
+            split: continued(
+                teacher,
+                chosen[split],
+                folder / f"said-{split}.jsonl",
+                limits[split],
+                options.context,
+                options.prefix,
             )
-            figures.append(measured(config, folder, heldout_set, beside))
-        columns = [np.array([figure[name] for figure in figures]) for name in ("cross_entropy", "kl")]
-        told = " | ".join(f"{values.mean():.4f} ± {values.std(ddof=min(1, len(values) - 1)):.4f}" for values in columns)
-        print(f"| {way} | {told} |", flush=True)
+            for split in limits
+        }
+    text = text_set(folder / "text" / "train", (said or code)["train"], tokenizer)
+    scored = scored_set(text, folder / "train", teacher, tokenizer, scoring)
+    heldout_text = text_set(folder / "text" / "heldout", code["heldout"], tokenizer)
+    write_json(
+        options.workdir / "data.json",
+        {
+            "tokens": int(scored.lengths.sum()),
+            "documents": len(scored),
+            "soft_target_positions": scored.manifest["soft_target_positions"],
+            "soft_target_bytes_per_token": target_bytes(text, scored),
+        },
+    )
+    if options.study == "tokenizer":
+        heldout_scored = scored_set(heldout_text, folder / "heldout", teacher, tokenizer, scoring)
+        fields = ("bits_per_byte", "kl")
+        measured = [
+            held_out("code", heldout_scored, tokenizer, options.context, soft_targets=options.top_k, fields=fields)
+        ]
+    else:
+        fields = ("cross_entropy", "kl")
+        measured = [held_out("code", heldout_text, tokenizer, options.context, teacher=teacher, fields=fields)]
+    if options.study == "imitation":
+        own = text_set(folder / "text" / "said", said["heldout"], tokenizer)
+        mini = text_set(folder / "text" / "mini", reference_answers(tokenizer, MINI_ROW), tokenizer)
+        measured.append(held_out("the teacher's text", own, tokenizer, options.context, teacher=teacher, fields=fields))
+        measured.append(held_out("demiurgic-mini", mini, tokenizer, MINI_ROW))
+    return Comparison(teacher, tokenizer, student, params, scored, measured)
 
 
-def say(run: str, step: int, metrics: Mapping[str, float]) -> None:
-    print(f"{run} step {step}: loss {metrics['loss']:.3f}", file=sys.stderr, flush=True)
+def unlearnt(comparison: Comparison, options: argparse.Namespace) -> dict[str, Any]:
+    """What is known before the first run: sizes, the teacher's own figures, the student's before it learnt."""
+    teacher, tokenizer = comparison.teacher, comparison.tokenizer
+    rows = {"the student, untrained": comparison.measure(comparison.student, comparison.params)}
+    if tokenizer.fingerprint == teacher.tokenizer.fingerprint:
+        rows["the teacher"] = comparison.measure(teacher.config, teacher.params)
+    return {
+        "study": options.study,
+        "rows": rows,
+        "data": json.loads((options.workdir / "data.json").read_text()),
+        "heldout": {each.name: each.describe() for each in comparison.heldout},
+        "tokens_of_a_run": options.steps * options.batch_size * options.context,
+    }
+
+
+def run(comparison: Comparison, options: argparse.Namespace, way: str, seed: int, name: str) -> dict[str, float]:
+    """Trains and measures one student. A killed run begins anew; a trained one is only measured."""
+    folder = options.workdir / "runs" / f"{way}-{seed}"
+    config = train_config(options, way, seed)
+    began = time.monotonic()
+
+    def say(step: int, metrics: Mapping[str, float]) -> None:
+        left = (config.steps - step) * (time.monotonic() - began) / step
+        print(
+            f"{name}: step {step} of {config.steps}, loss {metrics['loss']:.3f}, {left / 60:.1f} min left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    teacher = comparison.teacher
+    train(
+        config,
+        comparison.student,
+        comparison.tokenizer,
+        comparison.train_set,
+        {},
+        folder=folder,
+        initial_params=lambda: comparison.params,
+        provenance={"study": options.study, "way": way, "seed": seed},
+        on_step=say,
+        open_teacher=lambda: TeacherModel(teacher.config, teacher.params, teacher.tokenizer),
+    )
+    opened = open_model(folder / "checkpoints")
+    figures = comparison.measure(opened.config, opened.params)
+    write_json(folder / "result.json", figures)
+    if not options.keep_checkpoints:
+        shutil.rmtree(folder / "checkpoints")
+    return figures
 
 
 def train_config(options: argparse.Namespace, way: str, seed: int) -> TrainConfig:
-    common = TrainConfig(
+    """One run. `text` reads no soft targets, `online` has the teacher in the step instead."""
+    settings = WAYS[way]
+    loss = LossConfig(chunk_tokens=128)
+    if settings:
+        loss = replace(
+            loss,
+            distill_weight=options.distill_weight,
+            temperature=options.temperature,
+            divergence=settings.get("divergence", "forward_kl"),
+        )
+    return TrainConfig(
         steps=options.steps,
         batch_size=options.batch_size,
         context=options.context,
         seed=seed,
-        soft_targets=options.top_k,
+        soft_targets=options.top_k if "divergence" in settings else 0,
+        compute_dtype=options.compute_dtype,
         remat="dots",
         checkpoint_every=options.steps,
         keep_checkpoints=1,
         eval_every=options.steps,
+        metrics=MetricsConfig(tensorboard="off"),
         optimizer=OptimizerConfig(learning_rate=options.learning_rate, warmup_steps=max(1, options.steps // 20)),
+        loss=loss,
+        teacher=settings.get("teacher", TeacherConfig()),
     )
-    return replace(common, **WAYS[way])
-
-
-def shard_sets(teacher: ImportedModel, options: argparse.Namespace) -> tuple[ShardSet, ShardSet]:
-    """Code for training with soft targets, every eighth file held out; the same for every way."""
-    wanted = {"train": options.steps * options.batch_size * options.context, "heldout": options.heldout_tokens}
-    documents: dict[str, list[Document]] = {"train": [], "heldout": []}
-    for number, path in enumerate(sorted(options.code.rglob("*.py"))):
-        split = "heldout" if number % HELDOUT_EVERY == 0 else "train"
-        left = wanted[split] - sum(len(document.tokens) for document in documents[split])
-        ids = teacher.tokenizer.encode(path.read_text(errors="ignore"))[:left] if left > 0 else []
-        if ids:
-            documents[split].append(Document(str(path.relative_to(options.code)), "python", "code", np.array(ids)))
-    scoring = ScoringConfig(options.top_k, options.top_p, options.context)
-    sets = []
-    for split, chosen in documents.items():
-        if not chosen:
-            raise UserError(f"{options.code} has too few Python files for a {split} set: name a larger folder")
-        folder = options.workdir / "shards"
-        provenance = {"files": [[document.key, len(document.tokens)] for document in chosen]}
-        text = write_shards(
-            folder / "text" / split, chosen, tokenizer=teacher.tokenizer, num_shards=1, provenance=provenance
-        )
-        scored = score_shards(
-            text, folder / split, teacher.config, teacher.params, teacher.tokenizer, scoring, teacher=teacher.source
-        )
-        assert scored is not None, "one process does all shards"
-        sets.append(scored)
-    positions = sets[0].manifest["soft_target_positions"]
-    print(f"{sets[0].lengths.sum():,} tokens of training code, {positions:,} with soft targets", file=sys.stderr)
-    return sets[0], sets[1]
-
-
-def measured(config: TrainConfig, folder: Path, heldout: ShardSet, teacher: TeacherModel) -> Mapping[str, float]:
-    """The trained student against the teacher's whole distribution, whatever it was trained with."""
-    opened = open_model(folder / "checkpoints")
-    mesh = make_mesh(config.mesh)
-    decoder = make_decoder(config, opened.config, mesh)
-    beside = online_teacher(teacher.config, teacher.tokenizer.vocab_size, TeacherConfig(True), decoder, mesh)
-    abstract = abstract_state(opened.config, make_optimizer(config.optimizer, config.steps), mesh)
-    evaluate = make_eval_step(decoder, LossConfig(chunk_tokens=128), mesh, abstract, beside)
-    teacher_params = beside.place(teacher)
-    groups = heldout_groups({"heldout": heldout}, row_length=config.context, seed=0)
-    rows = mesh.shape["data"] * mesh.shape["fsdp"]
-    values = evaluate_groups(
-        lambda params, batch: evaluate(params, batch, teacher_params), opened.params, groups, rows, mesh
-    )
-    return {name: values[f"heldout/{name}"] for name in ("cross_entropy", "kl")}
 
 
 if __name__ == "__main__":
