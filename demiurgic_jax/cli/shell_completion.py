@@ -38,6 +38,7 @@ _demiurgic() {
     done
     (( $#open )) && compadd -S '' -- "${open[@]}"
     (( $#plain )) && _describe 'demiurgic' plain
+    (( $#open + $#plain ))
 }
 compdef _demiurgic demiurgic
 """,
