@@ -72,6 +72,8 @@ class Guard:
         try:
             await self._admit(scope, headers, receive)
             await self._app(scope, _Limited(receive, self._config.max_body_bytes), answer)
+            if record.stream and record.answer is None:
+                record.status = CLOSED_BY_CLIENT
         except ApiError as error:
             await _send(answer, error)
         except ClientDisconnect:
