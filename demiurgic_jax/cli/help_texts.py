@@ -38,7 +38,7 @@ It needs a model that was trained with fill-in-the-middle.""",
 examples:
   demiurgic complete 'def is_prime(n):'
   demiurgic complete tool.py:12:5
-  demiurgic complete 'def area(r):\\n    return ' --suffix ' * r * r'
+  demiurgic complete 'def area(r): return ' --suffix ' * r'
   demiurgic complete --file half_done.py --max-tokens 64 --stop '"\\n\\n"'
   head -20 tool.py | demiurgic complete --raw
   demiurgic complete -o temperature=0.8 -o min_p=0.05 -o seed=1 'import'
@@ -80,7 +80,7 @@ an answer that was cut off, leaves code out or is no valid Python is refused wit
         """\
 examples:
   demiurgic fix broken.py
-  demiurgic fix broken.py --note "$(python broken.py 2>&1 | tail -3)" --apply
+  demiurgic fix broken.py --note 'It fails for an empty list.' --apply
   demiurgic fix broken.py --lines 10-40 --apply --yes
   demiurgic fix broken.py | git apply
   demiurgic fix < broken.py > mended.py

@@ -36,5 +36,5 @@ def serve(settings: Mapping[str, Resolved]) -> int:
     with open_engine(checkpoint, slots=value["slots"], max_context=value["max_context"]) as engine:
         host = f"[{value['host']}]" if ":" in value["host"] else value["host"]
         note(f"serving {name} at http://{host}:{value['port']}/v1 (Ctrl-C ends it)")
-        serve_engine(engine, name, value["host"], value["port"])
+        serve_engine(engine, name, value["host"], value["port"], config)
     return 0

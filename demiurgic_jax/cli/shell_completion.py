@@ -38,6 +38,7 @@ _demiurgic() {
     done
     (( $#open )) && compadd -S '' -- "${open[@]}"
     (( $#plain )) && _describe 'demiurgic' plain
+    (( $#open + $#plain ))
 }
 compdef _demiurgic demiurgic
 """,
@@ -59,10 +60,8 @@ complete -c demiurgic -f -a '(__demiurgic_complete)'
 def offer(parser: argparse.ArgumentParser, shell: str, words: list[str]) -> Iterator[str]:
     """For the words behind `demiurgic`, of which the last is being typed: FILES, or what it may become, one by one,
     each with its description behind a tab where it has one."""
-    *before, current = words or [""]
-    cut = 0
-    if shell == "bash":
-        before, current, cut = _joined(before, current)
+    joined, cut = _joined(words or [""]) if shell == "bash" else (words or [""], 0)
+    *before, current = joined
     command, actions, taken = _position(parser, before)
     for word, description in _candidates(command, actions, taken, current):
         if word == FILES:
@@ -72,14 +71,19 @@ def offer(parser: argparse.ArgumentParser, shell: str, words: list[str]) -> Iter
             yield word[cut:] + (f"\t{description}" if description and not word.endswith("=") else "")
 
 
-def _joined(before: list[str], current: str) -> tuple[list[str], str, int]:
-    """Bash cuts words at "="; joined again, with how many characters of the current one it does not replace."""
-    if current == "=" and before:
-        return before[:-1], before[-1] + "=", len(before[-1]) + 1
-    if len(before) >= 2 and before[-1] == "=":
-        whole = before[-2] + "="
-        return before[:-2], whole + current, len(whole)
-    return before, current, 0
+def _joined(words: list[str]) -> tuple[list[str], int]:
+    """Bash cuts words at "="; joined again, with how many characters of the last one it does not replace."""
+    joined: list[str] = []
+    cut, open_end = 0, False
+    for word in words:
+        if joined and (word == "=" or open_end):
+            open_end = word == "="
+            joined[-1] += word
+            cut = len(joined[-1]) - (0 if open_end else len(word))
+        else:
+            joined.append(word)
+            cut = 0
+    return joined, cut
 
 
 def _position(

@@ -89,9 +89,11 @@ class Selection:
     def replaced(self, code: str) -> str:
         """The whole text with `code` instead of the selected lines: their indent, their line ends, and the blank
         lines around them."""
-        new = textwrap.indent(textwrap.dedent(code).strip("\n"), self._indent)
-        blank = len(self._selected) - len(self._selected.lstrip("\n"))
-        end = len(self._selected) - len(self._selected.rstrip("\n"))
+        # Not textwrap.indent, which takes U+2028 for the end of a line.
+        lines = textwrap.dedent(code).strip("\n").split("\n")
+        new = "\n".join(self._indent + line if line.strip() else line for line in lines)
+        blank = len(self.code) - len(self.code.lstrip("\n"))
+        end = len(self.code) - len(self.code.rstrip("\n"))
         before, after = self._around
         whole = before + "\n" * blank + new + "\n" * end + after
         return self._mark + (whole.replace("\n", "\r\n") if self._windows else whole)

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from cli_process import COMMAND, environment
 
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|[\r\x07]")
 
 
 class Terminal:

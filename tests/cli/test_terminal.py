@@ -69,11 +69,12 @@ def test_a_message_may_have_many_lines(tmp_path: Path):
     typed = ['"""first\n', "  line\n", 'last"""\n', "a\\\n", "b\n", "```\n", "c\n", "```\n", "\x1b[200~x\ny\x1b[201~\n"]
     with scripted_server() as server, Terminal("chat", "--url", server.url, cwd=tmp_path) as terminal:
         for part, line in enumerate(typed):
-            terminal.wait_for(". " if part in (1, 2, 4, 6, 7) else "> ")
+            terminal.wait_for("\n. " if part in (1, 2, 4, 6, 7) else "\n> ")
             terminal.type(line)
-        terminal.wait_for("ok")
+        terminal.wait_for("\nok")
+        terminal.wait_for("> ")
         terminal.type("\x04")
-        terminal.wait()
+        assert terminal.wait() == 0
     assert [contents(body)[-1] for body in server.bodies] == ["first\n  line\nlast", "a\nb", "```\nc\n```", "x\ny"]
 
 
