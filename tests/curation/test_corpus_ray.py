@@ -8,14 +8,16 @@ from dataclasses import replace
 import pytest
 
 pytest.importorskip("datatrove")
-ray = pytest.importorskip("ray", reason="a Ray cluster needs the extra ray")
+pytest.importorskip("ray", reason="a Ray cluster needs the extra ray")
 
+import ray
 from corpus_sources import made, write_world
 from ray.cluster_utils import Cluster
 
 from demiurgic_jax.curation.corpus.execution import Execution
 from demiurgic_jax.curation.corpus.pipeline import CorpusConfig
 
+NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
 EXECUTION = Execution("ray", workers=4, options={"mem_per_cpu_gb": 0.1})
 
 
@@ -25,8 +27,8 @@ def hashes(texts):
 
 @pytest.fixture
 def cluster():
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 << 20})
-    second = started.add_node(num_cpus=1, object_store_memory=100 << 20)
+    started = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **NODE})
+    second = started.add_node(**NODE)
     started.wait_for_nodes()
     ray.init(address=started.address, log_to_driver=False)
     yield started, second
