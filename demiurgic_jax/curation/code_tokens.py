@@ -16,7 +16,7 @@ _STRINGS = rb"|(?P<string>\"(?:[^\"\\\n]|\\[\s\S])*\"?|`(?:[^`\\]|\\[\s\S])*`?|'
 _PYTHON = re.compile(rb"#[^\n]*|\"\"\"[\s\S]*?(?:\"\"\"|\Z)|'''[\s\S]*?(?:'''|\Z)" + _STRINGS)
 _BRACES = re.compile(rb"//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)" + _STRINGS)
 # Marks that reformatting adds and takes away. Of brackets, `[` alone is kept.
-_LAYOUT = ("(", ")", "{", "}", ";", ",", "\\", "'", "\"", "`", "->")
+_LAYOUT = ("(", ")", "{", "}", ";", ",", "\\", "'", '"', "`", "->")
 # Marks of two letters are one.
 _PAIRS = ("->", "=>", "::", "**", "//", "<<", ">>", "&&", "||", *(mark + "=" for mark in "-+*/%&|^<>=!"))
 _PREFIXES = ("r", "R", "b", "B", "u", "U", "f", "F", "L", "rb", "Rb", "rB", "RB", "br", "fr", "rf", "Fr", "fR")

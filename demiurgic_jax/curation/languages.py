@@ -127,6 +127,7 @@ LANGUAGES: dict[str, Language] = {
     )
 }
 
+
 def language_named(name: str) -> Language:
     """Raises UserError for an unknown name."""
     if name not in LANGUAGES:

@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 from demiurgic_jax.curation.licences import canonical_name, detect_licence
 
 LICENCE_FILE = re.compile(
-    r"^copyright$|^(?:un)?licen[cs]e(?:s)?(?:[._-].{1,40})?$|^copying(?:[._-].{1,40})?$|^mit-license(?:\..*)?$", re.IGNORECASE
+    r"^copyright$|^(?:un)?licen[cs]e(?:s)?(?:[._-].{1,40})?$|^copying(?:[._-].{1,40})?$|^mit-license(?:\..*)?$",
+    re.IGNORECASE,
 )
 _CODE_SUFFIX = re.compile(r"\.(?:py|[cm]?[jt]sx?|go|rs|java|c|cc|cpp|h|hpp|json)$", re.IGNORECASE)
 # Files in which a package's builder is told the licence.
@@ -18,7 +19,13 @@ _PACKAGE_FILES = {
 }
 # Debian's copyright files name the licence of every file (format 1.0), by words of their own.
 _DEBIAN_FILES = re.compile(r"^Files:[ \t]*\*[^\n]*\n(?:(?!\n)[\s\S])*?^License:[ \t]*([^\n]+)", re.MULTILINE)
-_DEBIAN_NAMES = {"expat": "MIT", "boost-1.0": "BSL-1.0", "bsl-1": "BSL-1.0", "apache-2": "Apache-2.0", "python": "PSF-2.0"}
+_DEBIAN_NAMES = {
+    "expat": "MIT",
+    "boost-1.0": "BSL-1.0",
+    "bsl-1": "BSL-1.0",
+    "apache-2": "Apache-2.0",
+    "python": "PSF-2.0",
+}
 _MAY_SAY = re.compile(r"(?i)licen[cs]|permission|redistribut|public domain|\b[al]?gpl")
 # Enough for every notice that stands at the head of a file.
 _HEAD_CHARACTERS = 4000

@@ -184,7 +184,6 @@ def canonical_name(name: str) -> str:
     return _SPELLED.get(name.lower(), name)
 
 
-
 def _canonical(expression: str) -> str:
     """Of an SPDX line, the part that is an expression."""
     match = re.match(

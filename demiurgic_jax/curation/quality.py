@@ -65,7 +65,9 @@ _LETTER, _SPACE, _OTHER = 1, 2, 4
 def _classes() -> np.ndarray:
     """uint8 [256]: what a byte is; those beyond ASCII count as letters."""
     classes = np.full(256, _OTHER, np.uint8)
-    classes[[*b"0123456789", *b"abcdefghijklmnopqrstuvwxyz", *b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", *range(128, 256)]] = _LETTER
+    classes[[*b"0123456789", *b"abcdefghijklmnopqrstuvwxyz", *b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", *range(128, 256)]] = (
+        _LETTER
+    )
     classes[[*b" \t\n\r\f\v"]] = _SPACE
     return classes
 
@@ -101,7 +103,7 @@ def measure(text: str, language: str) -> Measures:
         mean_line=len(raw) / len(lines),
         alphanumeric=np.count_nonzero(letters) / len(raw),
         comments=_comment_bytes(source, language) / len(raw),
-        fertility=visible / max(tokens, 1),
+        fertility=float(visible) / max(int(tokens), 1),
         encoded=int(gaps.max()),
     )
 

@@ -213,9 +213,7 @@ def _screened_git(
         objects = repository.files(counts)
         files = {path: size for path, (size, _) in objects.items()}
         name = f"{source.git}@{repository.commit}"
-        yield from _screened_tree(
-            files, lambda path: read(objects[path][1]), source, name, None, languages, max_bytes
-        )
+        yield from _screened_tree(files, lambda path: read(objects[path][1]), source, name, None, languages, max_bytes)
 
 
 def _screened_tree(

@@ -23,7 +23,8 @@ def get_config() -> ConfigDict:
             # MinHash over token n-grams: found with probability 1 - (1 - similarity^rows)^bands.
             "near_duplicates": {"remove": False, "ngram": 5, "bands": 14, "rows": 8},
             "benchmarks": (),  # folders of benchmark problems, whose copies are left out
-            "redact": ("secrets", "emails", "addresses"),  # ("authors": e-mails in notices too) what becomes a placeholder before anything is sent
+            # What becomes a placeholder before anything is sent; "authors" are e-mails in notices, which else stay.
+            "redact": ("secrets", "emails", "addresses"),
             "seed": 0,
             "max_files": 240,
             "max_file_bytes": 200_000,

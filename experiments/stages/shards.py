@@ -47,7 +47,9 @@ def mixture(run: Run, config: MixtureConfig) -> Mixture:
     """The shard sets that `config` names: "train", a source of this run, or a folder or address."""
     sources = {source.name for source in _sources(run)}
     folders = [
-        shard_set(run, name) if name in own_sets(run) else ShardSet(_source_folder(run, name) if name in sources else name)
+        shard_set(run, name)
+        if name in own_sets(run)
+        else ShardSet(_source_folder(run, name) if name in sources else name)
         for name in config.sets
     ]
     return Mixture(folders, config.weights)

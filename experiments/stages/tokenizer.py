@@ -1,4 +1,4 @@
-"""tokenizer: the teacher's own, or a SentencePiece one trained on the run's code and answers, and on a sample of its corpus."""
+"""tokenizer: the teacher's own, or a SentencePiece one trained on the run's code, answers and sample of a corpus."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -11,7 +11,9 @@ from demiurgic_jax.curation.corpus.parts import read_rank
 from demiurgic_jax.curation.corpus.pipeline import SPLITS, CorpusConfig, run_corpus
 from demiurgic_jax.curation.sources import CodeSource, standard_library
 
-MIT = "Permission is hereby granted, free of charge, to any person obtaining a copy, subject to the following conditions:"
+MIT = (
+    "Permission is hereby granted, free of charge, to any person obtaining a copy, subject to the following conditions:"
+)
 KEY = "ghp_" + "aB3dE6gH9kL2nP5rS8uV1xY4zC7fJ0mQ6tW3"
 
 
@@ -90,7 +92,12 @@ def git_repository(folder: Path) -> str:
 def rows_of(files: dict[str, str], path: Path) -> None:
     """The Stack's layout, as JSON lines or Parquet by the name of `path`."""
     rows = [
-        {"content": text, "max_stars_repo_path": name, "max_stars_repo_name": "team/it", "max_stars_repo_licenses": ["MIT"]}
+        {
+            "content": text,
+            "max_stars_repo_path": name,
+            "max_stars_repo_name": "team/it",
+            "max_stars_repo_licenses": ["MIT"],
+        }
         for name, text in files.items()
     ]
     if path.suffix == ".parquet":

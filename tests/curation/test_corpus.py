@@ -85,7 +85,9 @@ def test_secrets_are_placeholders_and_the_rest_is_as_it_was(corpus):
     assert "REDACTED_GITHUB_TOKEN" in texts["one/keys.py"]
     assert read_funnel(folder).placeholders["GITHUB_TOKEN"] == 1
     real = library()
-    unchanged = [name for name, text in texts.items() if name.partition("/")[2] in real and text == real[name.partition("/")[2]]]
+    unchanged = [
+        name for name, text in texts.items() if name.partition("/")[2] in real and text == real[name.partition("/")[2]]
+    ]
     assert len(unchanged) > 0.9 * len(real) - 3
 
 
@@ -246,7 +248,11 @@ def test_files_of_a_repository_come_after_what_they_import():
     assert order.index("app/base.py") < order.index("app/models.py") < order.index("app/main.py")
     script = {"src/a.ts": "import {b} from './lib/b.js';\n", "src/lib/b.ts": "import c from '../c';\n", "src/c.ts": ""}
     paths = list(script)
-    assert [paths[n] for n in import_order(paths, list(script.values()), "typescript")] == ["src/c.ts", "src/lib/b.ts", "src/a.ts"]
+    assert [paths[n] for n in import_order(paths, list(script.values()), "typescript")] == [
+        "src/c.ts",
+        "src/lib/b.ts",
+        "src/a.ts",
+    ]
     header = {"a.cpp": '#include "b/b.hpp"\n', "b/b.hpp": "#include <c.hpp>\n", "c.hpp": ""}
     assert import_order(list(header), list(header.values()), "cpp") == [2, 1, 0]
     java = {"x/A.java": "import y.B;\n", "y/B.java": "import static y.C.f;\n", "y/C.java": ""}

@@ -78,7 +78,12 @@ def _speed_rows(funnel: Funnel) -> list[list[str]]:
 
 
 # Blocks that drop nothing see what another one sees, or lets through.
-_PASSES = {"marking": "exact duplicates", "signing": "near-duplicates", "redaction": "benchmarks", "ordering": "benchmarks"}
+_PASSES = {
+    "marking": "exact duplicates",
+    "signing": "near-duplicates",
+    "redaction": "benchmarks",
+    "ordering": "benchmarks",
+}
 
 
 def _most(counts: Counter[str], number: int) -> list[list[str]]:

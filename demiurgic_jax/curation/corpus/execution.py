@@ -39,7 +39,9 @@ class Execution:
         if self.kind not in ("local", "slurm", "ray"):
             raise UserError(f"executor {self.kind!r} is unknown: choose local, slurm or ray")
         if self.kind == "slurm" and not {"partition", "time"} <= set(self.options):
-            raise UserError("executor slurm needs options partition and time, e.g. {'partition': 'cpu', 'time': '8:00:00'}")
+            raise UserError(
+                "executor slurm needs options partition and time, e.g. {'partition': 'cpu', 'time': '8:00:00'}"
+            )
 
 
 class _Local(LocalPipelineExecutor):
@@ -82,7 +84,9 @@ def run_stage(
         done.set()
         watcher.join()
     if missing := executor.get_incomplete_ranks():
-        raise RuntimeError(f"{len(missing)} of {tasks} tasks of {name} failed: see {logs}/logs/task_{missing[0]:05d}.log")
+        raise RuntimeError(
+            f"{len(missing)} of {tasks} tasks of {name} failed: see {logs}/logs/task_{missing[0]:05d}.log"
+        )
 
 
 def _executor(

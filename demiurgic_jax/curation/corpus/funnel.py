@@ -118,4 +118,4 @@ def _add(funnel: Funnel, block: Mapping[str, Any]) -> None:
         elif label == "changed":
             funnel.changed += int(total)
         elif label == CPU:
-            funnel.cpu_seconds[name] += total  # type: ignore[assignment]
+            funnel.cpu_seconds[name] += total
