@@ -4,8 +4,8 @@
 
 Both take the same documents in the same padded batches, in turns, so that a busy machine slows both alike. The bare
 pass makes hidden states and float32 logits, a chunk of tokens at a time, and keeps the largest of each; scoring makes
-log-probabilities, draws up to K entries or takes the likeliest up to top-p, and writes shards to a disk. Medians of tokens per second
-are printed, padding not counted; 0.9 of the bare pass is what is wanted.
+log-probabilities, draws up to K entries or takes the likeliest up to top-p, and writes shards to a disk. Medians of
+tokens per second are printed, padding not counted; 0.9 of the bare pass is what is wanted.
 """
 
 import argparse
