@@ -15,7 +15,7 @@ from tools import export_model
 from tools.benchmarks.distillation import main
 from tools.benchmarks.distillation_table import table
 
-SMALL = "--layers=2 --steps=3 --batch-size=8 --context=16 --file-tokens=64 --heldout-tokens=128 --pool=2 --top-k=8"
+SMALL = "--layers=2 --steps=3 --batch-size=8 --context=16 --file-tokens=64 --heldout-tokens=128 --pool=2 --samples=20"
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +91,7 @@ def test_a_student_of_the_teachers_own_text(teacher, code, tmp_path, capsys):
     assert "demiurgic-mini: cross-entropy" in told
     assert "the teacher's text: KL to the teacher" in told
     assert len(list((tmp_path / "w" / "runs").glob("*/checkpoints/3"))) == 1
-    said = ShardSet(tmp_path / "w" / "shards" / "train").read(0)
+    said = ShardSet(tmp_path / "w" / "shards" / "sampled").read(0)
     # What the teacher was given is not learnt, and has no targets.
     assert said.loss_mask[:4].sum() == 0
     assert said.loss_mask[4:].all()
@@ -104,22 +104,22 @@ def test_a_student_with_a_tokenizer_of_its_own(teacher, code, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "code: bits per byte" in told
     assert "the teacher |" not in told  # it has no figure in the student's tokens
-    assert ShardSet(tmp_path / "w" / "shards" / "train").manifest["soft_target_positions"] > 0
+    assert ShardSet(tmp_path / "w" / "shards" / "top_p").manifest["soft_target_positions"] > 0
 
 
 def test_the_table_has_means_deviations_and_paired_differences():
     fixed = {
         "rows": {"the student, untrained": {"code/cross_entropy": 5.0}},
-        "data": {"tokens": 3000, "soft_target_bytes_per_token": 38.94},
         "heldout": {"code": {"tokens": 1234, "bytes": 4321}},
         "tokens_of_a_run": 2000,
     }
+    data = {"tokens": 3000, "soft_target_bytes": {"sampled": 31.94}}
     results = {
         (way, seed): {"code/cross_entropy": value}
         for way, values in {"text": [4.0, 4.2], "soft": [3.6, 3.99]}.items()
         for seed, value in enumerate(values)
     }
-    assert table(fixed, results).splitlines() == [
+    assert table(fixed, data, results).splitlines() == [
         "| | seeds | code: cross-entropy |",
         "|---|---|---|",
         "| the student, untrained | | 5.0000 |",
@@ -127,7 +127,7 @@ def test_the_table_has_means_deviations_and_paired_differences():
         "| soft | 2 | 3.7950 ± 0.2758 |",
         "| soft against text | | -7.50 ± 3.54 % |",
         "",
-        "2,000 tokens a run out of 3,000; 38.9 bytes of soft targets a token; measured on 1,234 tokens (code)",
+        "2,000 tokens a run out of 3,000; 31.9 bytes of sampled targets a token; measured on 1,234 tokens (code)",
     ]
 
 

@@ -16,8 +16,9 @@ studies: targets    code, with the teacher's tokenizer. Held-out cross-entropy, 
                     per byte, and KL to the teacher's targets in the student's tokens
 
 ways:    text         cross-entropy of the text's own tokens
-         soft         forward KL to stored soft targets (top-p, K), rest bucket included
-         soft_reverse, soft_jsd   the same with reverse KL and JSD(0.5)
+         soft         forward KL to stored soft targets: sampled ones (study tokenizer: top-p ones)
+         soft_top_p   forward KL to top-p ones, rest bucket included
+         soft_reverse, soft_jsd   reverse KL and JSD(0.5) to the same
          online       forward KL to the teacher's whole distribution, in the step (not for tokenizer)
          online_int8  the same with the teacher's weights in eight bits
 
@@ -64,14 +65,15 @@ from tools.benchmarks.distillation_data import (
     text_set,
 )
 from tools.benchmarks.distillation_measures import HeldOut, held_out
-from tools.benchmarks.distillation_table import table, write_table
+from tools.benchmarks.distillation_table import write_table
 
 STUDIES = ("targets", "imitation", "tokenizer")
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "text": {},
-    "soft": {"divergence": "forward_kl"},
-    "soft_reverse": {"divergence": "reverse_kl"},
-    "soft_jsd": {"divergence": "jsd"},
+    "soft": {"divergence": "forward_kl", "kind": "sampled"},
+    "soft_top_p": {"divergence": "forward_kl", "kind": "top_p"},
+    "soft_reverse": {"divergence": "reverse_kl", "kind": "top_p"},
+    "soft_jsd": {"divergence": "jsd", "kind": "top_p"},
     "online": {"teacher": TeacherConfig(online=True)},
     "online_int8": {"teacher": TeacherConfig(True, "int8")},
 }
@@ -87,11 +89,26 @@ class Comparison:
     tokenizer: Tokenizer
     student: ModelConfig
     params: Any
-    train_set: ShardSet
+    text: ShardSet
+    scored: Mapping[str, ShardSet]  # the same with soft targets, by their kind
     heldout: Sequence[HeldOut]
+
+    def train_set(self, way: str) -> ShardSet:
+        kind = self.kind(way)
+        return self.scored[kind] if kind else self.text
+
+    def kind(self, way: str) -> str | None:
+        """Of the soft targets that it reads."""
+        return kind_of(way, self.tokenizer.fingerprint == self.teacher.tokenizer.fingerprint)
 
     def measure(self, model: ModelConfig, params: Any) -> dict[str, float]:
         return {name: value for each in self.heldout for name, value in each.measure(model, params).items()}
+
+
+def kind_of(way: str, one_tokenizer: bool) -> str | None:
+    """The kind of soft targets that a way reads; None for none."""
+    kind = WAYS[way].get("kind")
+    return kind if one_tokenizer or kind is None else "top_p"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -131,8 +148,9 @@ def parser() -> argparse.ArgumentParser:
     student.add_argument("--temperature", type=float, default=1.0, help="T of all ways but text (default: 1)")
     student.add_argument("--compute-dtype", choices=COMPUTE_DTYPES, default="float32", help="default: %(default)s")
     data = made.add_argument_group("data")
-    data.add_argument("--top-k", type=int, default=16, help="entries of a token at most (default: %(default)s)")
-    data.add_argument("--top-p", type=float, default=0.9, help="of the mass at most (default: %(default)s)")
+    data.add_argument("--samples", type=int, default=40, help="K of sampled soft targets (default: %(default)s)")
+    data.add_argument("--top-k", type=int, default=15, help="K of top-p soft targets (default: %(default)s)")
+    data.add_argument("--top-p", type=float, default=0.9, help="mass of top-p soft targets (default: %(default)s)")
     data.add_argument("--file-tokens", type=int, default=512, help="of one file at most (default: %(default)s)")
     data.add_argument("--prefix", type=int, default=32, help="tokens that a continuation begins with (default: 32)")
     data.add_argument("--pool", type=float, default=1.5, help="the pool, in tokens of a run (default: %(default)s)")
@@ -152,15 +170,14 @@ def compare(options: argparse.Namespace, ways: Sequence[str], seeds: Sequence[in
     missing = [(way, seed) for seed in seeds for way in ways if (way, seed) not in results]
     fixed = options.workdir / "fixed.json"
     if missing or not fixed.exists():
-        comparison = prepared(import_model(options.teacher), options)
+        comparison = prepared(import_model(options.teacher), options, ways)
         if not fixed.exists():
             write_json(fixed, unlearnt(comparison, options))
         for number, (way, seed) in enumerate(missing):
             name = f"{way}-{seed}, run {number + 1} of {len(missing)}"
             results[way, seed] = run(comparison, options, way, seed, name)
-            write_table(options.workdir, json.loads(fixed.read_text()), results)
-    write_table(options.workdir, json.loads(fixed.read_text()), results)
-    print(table(json.loads(fixed.read_text()), results))
+            write_table(options.workdir, results)
+    print(write_table(options.workdir, results))
 
 
 def require_settings(options: argparse.Namespace) -> None:
@@ -184,7 +201,7 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def prepared(teacher: ImportedModel, options: argparse.Namespace) -> Comparison:
+def prepared(teacher: ImportedModel, options: argparse.Namespace, ways: Sequence[str]) -> Comparison:
     """Student and shards. All that costs a pass of the teacher is kept in DIR."""
     student, params = keep_layers(
         teacher.params, teacher.config, evenly_spaced(teacher.config.num_layers, options.layers)
@@ -195,9 +212,6 @@ def prepared(teacher: ImportedModel, options: argparse.Namespace) -> Comparison:
         tokenizer = own_tokenizer(options.workdir / "tokenizer", windows.train, options.vocab_size)
         student, params = trim_vocabulary(params, student, teacher.tokenizer, tokenizer, rows_for(tokenizer))
     pool = int(options.pool * options.steps * options.batch_size * options.context)
-    scoring = ScoringConfig(
-        options.top_k, options.top_p, options.context, COMPUTE_DTYPES[options.compute_dtype], batch_tokens=1024
-    )
     limits = {"train": pool, "heldout": options.heldout_tokens}
     chosen = {"train": windows.train, "heldout": windows.heldout}
     code = {
@@ -218,19 +232,26 @@ def prepared(teacher: ImportedModel, options: argparse.Namespace) -> Comparison:
             for split in limits
         }
     text = text_set(folder / "text" / "train", (said or code)["train"], tokenizer)
-    scored = scored_set(text, folder / "train", teacher, tokenizer, scoring)
+    kinds = {kind for way in ways if (kind := kind_of(way, options.study != "tokenizer"))}
+    scored = {
+        kind: scored_set(text, folder / kind, teacher, tokenizer, scoring_config(options, kind))
+        for kind in sorted(kinds)
+    }
     heldout_text = text_set(folder / "text" / "heldout", code["heldout"], tokenizer)
+    path = options.workdir / "data.json"
+    known = json.loads(path.read_text())["soft_target_bytes"] if path.exists() else {}
     write_json(
-        options.workdir / "data.json",
+        path,
         {
-            "tokens": int(scored.lengths.sum()),
-            "documents": len(scored),
-            "soft_target_positions": scored.manifest["soft_target_positions"],
-            "soft_target_bytes_per_token": target_bytes(text, scored),
+            "tokens": int(text.lengths.sum()),
+            "documents": len(text),
+            "soft_target_bytes": known | {kind: target_bytes(text, shards) for kind, shards in scored.items()},
         },
     )
     if options.study == "tokenizer":
-        heldout_scored = scored_set(heldout_text, folder / "heldout", teacher, tokenizer, scoring)
+        heldout_scored = scored_set(
+            heldout_text, folder / "heldout", teacher, tokenizer, scoring_config(options, "top_p")
+        )
         fields = ("bits_per_byte", "kl")
         measured = [
             held_out("code", heldout_scored, tokenizer, options.context, soft_targets=options.top_k, fields=fields)
@@ -243,7 +264,18 @@ def prepared(teacher: ImportedModel, options: argparse.Namespace) -> Comparison:
         mini = text_set(folder / "text" / "mini", reference_answers(tokenizer, MINI_ROW), tokenizer)
         measured.append(held_out("the teacher's text", own, tokenizer, options.context, teacher=teacher, fields=fields))
         measured.append(held_out("demiurgic-mini", mini, tokenizer, MINI_ROW))
-    return Comparison(teacher, tokenizer, student, params, scored, measured)
+    return Comparison(teacher, tokenizer, student, params, text, scored, measured)
+
+
+def scoring_config(options: argparse.Namespace, kind: str) -> ScoringConfig:
+    return ScoringConfig(
+        options.samples if kind == "sampled" else options.top_k,
+        options.top_p,
+        options.context,
+        COMPUTE_DTYPES[options.compute_dtype],
+        batch_tokens=1024,
+        kind=kind,
+    )
 
 
 def unlearnt(comparison: Comparison, options: argparse.Namespace) -> dict[str, Any]:
@@ -255,7 +287,6 @@ def unlearnt(comparison: Comparison, options: argparse.Namespace) -> dict[str, A
     return {
         "study": options.study,
         "rows": rows,
-        "data": json.loads((options.workdir / "data.json").read_text()),
         "heldout": {each.name: each.describe() for each in comparison.heldout},
         "tokens_of_a_run": options.steps * options.batch_size * options.context,
     }
@@ -264,7 +295,7 @@ def unlearnt(comparison: Comparison, options: argparse.Namespace) -> dict[str, A
 def run(comparison: Comparison, options: argparse.Namespace, way: str, seed: int, name: str) -> dict[str, float]:
     """Trains and measures one student. A killed run begins anew; a trained one is only measured."""
     folder = options.workdir / "runs" / f"{way}-{seed}"
-    config = train_config(options, way, seed)
+    config = train_config(options, way, seed, comparison.kind(way))
     began = time.monotonic()
 
     def say(step: int, metrics: Mapping[str, float]) -> None:
@@ -280,7 +311,7 @@ def run(comparison: Comparison, options: argparse.Namespace, way: str, seed: int
         config,
         comparison.student,
         comparison.tokenizer,
-        comparison.train_set,
+        comparison.train_set(way),
         {},
         folder=folder,
         initial_params=lambda: comparison.params,
@@ -296,7 +327,7 @@ def run(comparison: Comparison, options: argparse.Namespace, way: str, seed: int
     return figures
 
 
-def train_config(options: argparse.Namespace, way: str, seed: int) -> TrainConfig:
+def train_config(options: argparse.Namespace, way: str, seed: int, kind: str | None) -> TrainConfig:
     """One run. `text` reads no soft targets, `online` has the teacher in the step instead."""
     settings = WAYS[way]
     loss = LossConfig(chunk_tokens=128)
@@ -312,7 +343,7 @@ def train_config(options: argparse.Namespace, way: str, seed: int) -> TrainConfi
         batch_size=options.batch_size,
         context=options.context,
         seed=seed,
-        soft_targets=options.top_k if "divergence" in settings else 0,
+        soft_targets=scoring_config(options, kind).top_k if kind else 0,
         compute_dtype=options.compute_dtype,
         remat="dots",
         checkpoint_every=options.steps,

@@ -1,5 +1,6 @@
 """The table and the picture of tools.benchmarks.distillation."""
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     return f"{mean:.4f} ± {statistics.stdev(values):.4f}" if len(values) > 1 else f"{mean:.4f}"
 
 
-def table(fixed: Mapping[str, Any], results: Results) -> str:
+def table(fixed: Mapping[str, Any], data: Mapping[str, Any], results: Results) -> str:
     """Markdown: a row for each way, one for the student before and one for the teacher, then by how much each way
     differs from `text` on the seeds that both have."""
     fields = list(next(iter(fixed["rows"].values())))
@@ -45,12 +46,13 @@ def table(fixed: Mapping[str, Any], results: Results) -> str:
             if other in ways and way not in ("text", other):
                 cells = [_difference(by_way(results, field), way, other) for field in fields]
                 lines.append(f"| {way} against {other} | | " + " | ".join(cells) + " |")
-    data = fixed["data"]
+    stored = "".join(
+        f"{size:.1f} bytes of {kind} targets a token; " for kind, size in data["soft_target_bytes"].items()
+    )
+    measured = ", ".join(f"{each['tokens']:,} tokens ({name})" for name, each in fixed["heldout"].items())
     lines += [
         "",
-        f"{fixed['tokens_of_a_run']:,} tokens a run out of {data['tokens']:,}; "
-        f"{data['soft_target_bytes_per_token']:.1f} bytes of soft targets a token; measured on "
-        + ", ".join(f"{each['tokens']:,} tokens ({name})" for name, each in fixed["heldout"].items()),
+        f"{fixed['tokens_of_a_run']:,} tokens a run out of {data['tokens']:,}; {stored}measured on {measured}",
     ]
     return "\n".join(lines)
 
@@ -65,11 +67,13 @@ def _difference(values: Mapping[str, Mapping[int, float]], way: str, other: str)
     return f"{statistics.fmean(percent):+.2f}{spread} %"
 
 
-def write_table(folder: Path, fixed: Mapping[str, Any], results: Results) -> None:
-    """table.md and table.svg in `folder`."""
-    (folder / "table.md").write_text(table(fixed, results) + "\n")
-    if results:
-        draw(folder / "table.svg", fixed, results)
+def write_table(folder: Path, results: Results) -> str:
+    """table.md, which is returned, and table.svg in `folder`, from what it knows of the study and the results."""
+    fixed, data = (json.loads((folder / name).read_text()) for name in ("fixed.json", "data.json"))
+    text = table(fixed, data, results)
+    (folder / "table.md").write_text(text + "\n")
+    draw(folder / "table.svg", fixed, results)
+    return text
 
 
 def draw(path: Path, fixed: Mapping[str, Any], results: Results) -> None:
