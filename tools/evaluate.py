@@ -85,6 +85,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--benchmarks", required=True, metavar="A,B", help="which ones, see above")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where results and report go")
     parser.add_argument("--data", type=Path, metavar="DIR", help="files of benchmarks (default: the cache folder)")
+    parser.add_argument(
+        "--mirror",
+        default="",
+        metavar="URL",
+        help="fetch missing files from URL/NAME, not from where they were published",
+    )
     parser.add_argument("--no-download", action="store_true", help="fetch nothing: a missing file is an error")
     parser.add_argument("--any-version", action="store_true", help="accept files of a benchmark that are not the known")
 
@@ -214,6 +220,7 @@ def _benchmarks(options: argparse.Namespace, progress: StageProgress) -> list[Be
         options.data or default_data_folder(cache_folder()),
         any_version=options.any_version,
         download=not options.no_download,
+        mirror=options.mirror,
         progress=lambda name, done, total: progress(done, total, "bytes", name),
         say=progress.say,
     )

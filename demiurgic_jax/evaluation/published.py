@@ -9,7 +9,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +118,14 @@ PUBLISHED = {each.name: each for each in _FILES}
 
 @dataclass(frozen=True)
 class DataFolder:
-    """Where files of benchmarks lie and are fetched to. `any_version` takes files that are not the known ones.
+    """Where files of benchmarks lie and are fetched to. `any_version` takes files that are not the known ones. With a
+    `mirror` they are fetched from there by their names, and not from where they were published; checksums stay.
     `progress(name, done, total)` is called while one is fetched, in bytes; `say` hears what there is to know."""
 
     path: Path
     any_version: bool = False
     download: bool = True
+    mirror: str = ""
     progress: Callable[[str, int, int], None] = lambda name, done, total: None
     say: Callable[[str], None] = lambda line: None
 
@@ -135,7 +137,8 @@ class DataFolder:
         if path is None:
             if not self.download:
                 raise UserError(f"{self.path / file.name} does not exist: put the file there, or let it be downloaded")
-            path = fetch(file, self.path, progress=self.progress, say=self.say)
+            wanted = replace(file, address=f"{self.mirror.rstrip('/')}/{file.name}") if self.mirror else file
+            path = fetch(wanted, self.path, progress=self.progress, say=self.say)
         content = path.read_bytes()
         sha256 = hashlib.sha256(content).hexdigest()
         known = file.sha256 or _recorded(self.path).get(file.name, "")
@@ -174,7 +177,7 @@ def fetch(
     part = target.with_name(target.name + ".part")
     try:
         _download(file, part, progress)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         kept = part.stat().st_size if part.exists() else 0
         raise UserError(
             f"{file.address} could not be fetched ({error or type(error).__name__}); {kept:,} bytes are kept, the same "

@@ -71,6 +71,7 @@ class _Files(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         content, begin = self.files.content, 0
         self.files.ranges.append(self.headers.get("Range"))
+        self.files.paths.append(self.path)
         if asked := self.headers.get("Range"):
             begin = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
         if begin >= len(content):
@@ -95,6 +96,7 @@ class FileServer:
     def __init__(self, content: bytes, breaks: int = 0, breaks_after: int = 0):
         self.content, self.breaks, self.breaks_after = content, breaks, breaks_after
         self.ranges: list[str | None] = []
+        self.paths: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, self))
         self.address = f"http://127.0.0.1:{self._server.server_port}/file.jsonl"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

@@ -36,6 +36,19 @@ def test_a_broken_download_keeps_what_came_and_goes_on_from_there(serve, tmp_pat
     assert [each.name for each in (tmp_path / "toy").iterdir()] == ["file.jsonl"]
 
 
+def test_a_mirror_is_asked_for_the_file_by_its_name_and_its_checksum_stays(serve, tmp_path):
+    published = file_at("http://127.0.0.1:9/")
+    server = serve(CONTENT)
+    mirror = server.address.rpartition("/")[0] + "/mirror/"
+    assert len(DataFolder(tmp_path, mirror=mirror).rows(published)[0]) == 40
+    assert server.paths == ["/mirror/toy/file.jsonl"]
+    other = serve(CONTENT[:-1])
+    with pytest.raises(UserError, match=rf"mirror/toy/file.jsonl gave a file with SHA-256 .* not {SHA256}"):
+        DataFolder(tmp_path / "new", mirror=other.address.rpartition("/")[0] + "/mirror").rows(published)
+    with pytest.raises(UserError, match="could not be fetched"):
+        DataFolder(tmp_path / "new", mirror="nowhere").rows(published)
+
+
 def test_another_file_at_the_address_is_refused_and_removed(serve, tmp_path):
     server = serve(CONTENT + b"{}\n")
     with pytest.raises(UserError, match=f"not {SHA256}: it was removed"):

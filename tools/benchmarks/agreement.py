@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         passed = [sum(result.passed for result in results) for results in (each.ours, each.theirs)]
         print(f"{each.name}: {same} of {len(each.ours)} answers the same, {passed[0]} and {passed[1]} passed")
         for one, other in each.differing:
-            place = next((n for n, (a, b) in enumerate(zip(one.answer, other.answer, strict=False)) if a != b), -1)
+            place = next((n for n, (a, b) in enumerate(zip(one.answer, other.answer, strict=False)) if a != b), None)
             print(
                 f"  {one.problem}: {one.answer[place:][:40]!r} and {other.answer[place:][:40]!r} at character {place}"
             )
