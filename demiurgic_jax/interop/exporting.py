@@ -1,6 +1,10 @@
 """What goes out of a network: its tensors in the order, names and layout of a family, one after the other."""
 
-from collections.abc import Iterator, Mapping
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,14 +41,42 @@ def require_tokenizer(source: Source) -> None:
 
 
 def stored_tensors(
-    source: Source, family: Family, form: Form, found: list[Place], dtypes: Mapping[str, Any]
+    source: Source,
+    family: Family,
+    form: Form,
+    found: list[Place],
+    dtypes: Mapping[str, Any],
+    finish: Callable[[Place, np.ndarray], np.ndarray] = lambda _, tensor: tensor,
 ) -> Iterator[np.ndarray]:
-    """Every tensor of `found`, layer by layer, as dtypes[our name of it] and in the layout of `form`."""
-    for place in found:
-        value = source.array(place.path)
-        dtype = dtypes[place.row.ours]
-        pairs = form == "gguf" and family.rotary_pairs and place.row.rotary
-        adds = place.row.gguf_adds if form == "gguf" else 0.0
-        for layer, name in enumerate(place.names):
-            part = narrowed(value[layer] if place.stacked else value, dtype, name)
-            yield stored_from_ours(part, place, dtype, pairs, adds)
+    """`finish` of every tensor of `found`, layer by layer, as dtypes[our name of it] and in the layout of `form`.
+
+    While one is being written the next layers are made, one on each core.
+    """
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        for place in found:
+            value = source.array(place.path)
+            make = partial(_stored, value, place, dtypes[place.row.ours], form, family, finish)
+            ahead: deque[Future[np.ndarray]] = deque()
+            for layer in range(len(place.names)):
+                ahead.append(pool.submit(make, layer))
+                if len(ahead) > workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+            del value, make
+
+
+def _stored(
+    value: np.ndarray,
+    place: Place,
+    dtype: Any,
+    form: Form,
+    family: Family,
+    finish: Callable[[Place, np.ndarray], np.ndarray],
+    layer: int,
+) -> np.ndarray:
+    pairs = form == "gguf" and family.rotary_pairs and place.row.rotary
+    adds = place.row.gguf_adds if form == "gguf" else 0.0
+    part = narrowed(value[layer] if place.stacked else value, dtype, place.names[layer])
+    return finish(place, stored_from_ours(part, place, dtype, pairs, adds))

@@ -72,12 +72,15 @@ def export_gguf(
         if scaled:
             writer.write_tensor_data(frequencies)
         done = 0
-        names = [place.row.ours for place in found for _ in place.names]
-        for name, tensor in zip(names, stored_tensors(source, family, "gguf", found, dtypes), strict=True):
-            if types[name] not in _FLOATS:
-                tensor = gguf.quantize(tensor, gguf.GGMLQuantizationType[types[name]])
-            writer.write_tensor_data(tensor.view(np.uint8))
-            done += sizes[name]
+
+        def quantised(place: Place, tensor: np.ndarray) -> np.ndarray:
+            if (stored := types[place.row.ours]) not in _FLOATS:
+                tensor = gguf.quantize(tensor, gguf.GGMLQuantizationType[stored])
+            return tensor.view(np.uint8)
+
+        for tensor in stored_tensors(source, family, "gguf", found, dtypes, quantised):
+            writer.write_tensor_data(tensor)
+            done += tensor.nbytes
             if progress is not None:
                 progress(done, total)
         writer.close()

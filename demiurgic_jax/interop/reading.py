@@ -1,6 +1,8 @@
 """Reads a network out of somebody else's tensors, one after the other, straight to where it is to lie."""
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -105,11 +107,17 @@ def _read(
     index = bounded(index, place.shape)
     out = aligned_empty(tuple(part.stop - part.start for part in index), dtype)
     layers = range(index[0].start, index[0].stop) if place.stacked else range(1)
-    for row, layer in enumerate(layers):
+
+    def fill(row: int, layer: int) -> int:
         tensor = stored.tensor(place.names[layer])
         part, inside = (out[row], index[1:]) if place.stacked else (out, index)
         fill_from_stored(part, tensor, place, inside, pairs, adds)
-        advance(tensor.nbytes)
+        return tensor.nbytes
+
+    # One layer a core: NumPy lets others run while it copies.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for size in pool.map(fill, range(len(layers)), layers):
+            advance(size)
     return out
 
 

@@ -1,12 +1,15 @@
 """How fast a large model comes in and goes out, and in how much memory: against what copying its files takes.
 
     python -m tools.benchmarks.interop --folder=/tmp/interop                     7B-shaped, 13.5 GB in bfloat16
-    python -m tools.benchmarks.interop --folder=/tmp/interop --layers=8          a quarter of it
+    python -m tools.benchmarks.interop --folder=/tmp/interop --layers=4          2.1 GB: the 7B's tensors, fewer of them
 
-Makes a random model of the shape `7b` with as many layers as asked for, in shards of 5 GB; copies its files; imports it
-(tools.import_model); exports the checkpoint to a Hugging Face folder and to GGUF (tools.export_model). Each is a
-process of its own. Files are pushed out of the page cache before they are read, and are on disk before the clock stops.
-The folder needs room for three times the model; each part is removed when it is no longer needed.
+Makes a random model of the shape `7b` with as many layers as asked for, in shards of 5 GB. In each round its files are
+copied by `cp`, imported (tools.import_model), and the checkpoint exported to a Hugging Face folder and to GGUF
+(tools.export_model); likewise a model of no size, which is what Python, JAX and its compiler take to start.
+Each is a process of its own. What it reads is pushed out of the page cache before, what it wrote is on disk before the
+clock stops. At the end come the medians: `of_copying` is the speed, less the start, as a part of the copy's, and
+`peak_of_model` the memory above the start's as a part of the model's size. The folder needs room for three times the
+model.
 """
 
 import argparse
@@ -17,8 +20,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -44,38 +51,120 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--folder", type=Path, required=True, help="where to work; made, and removed at the end")
     parser.add_argument("--layers", type=int, default=32, help="of the 7B's 32 (default: 32)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is done (default: 3)")
     options = parser.parse_args(argv)
     config = replace(named_config("7b"), num_layers=options.layers)
     options.folder.mkdir(parents=True)
     try:
-        for figures in measure(config, options.folder):
+        for figures in measure(config, options.folder, options.rounds):
             print(json.dumps(figures), flush=True)
     finally:
         shutil.rmtree(options.folder)
     return 0
 
 
-def measure(config: ModelConfig, folder: Path) -> Iterator[dict[str, object]]:
+def measure(config: ModelConfig, folder: Path, rounds: int) -> Iterator[dict[str, object]]:
+    large, empty = folder / "large", folder / "empty"
+    # Elsewhere: what a process starts from counts as its peak.
+    with ProcessPoolExecutor(1, get_context("spawn")) as elsewhere:
+        elsewhere.submit(write_random_model, config, large / "theirs").result()
+        elsewhere.submit(write_random_model, EMPTY, empty / "theirs").result()
     size = 2 * config.num_parameters
-    theirs, ours = folder / "theirs", folder / "ours"
-    write_random_model(config, theirs)
-    yield {"what": "model", "GB": size / 1e9, "layers": config.num_layers}
-    yield from copied(theirs, folder / "copy", size)
-    shutil.rmtree(folder / "copy")
-    yield run("import", ["tools.import_model", str(theirs), str(ours)], theirs, size)
-    shutil.rmtree(theirs)
-    out = ["tools.export_model", str(ours)]
-    yield run("export to Hugging Face", [*out, str(folder / "hf")], ours, size)
-    yield from copied(folder / "hf", folder / "copy", size)
-    shutil.rmtree(folder / "hf")
-    shutil.rmtree(folder / "copy")
-    gguf = ["--format=gguf", "--dtype=bfloat16"]
-    yield run("export to GGUF", [*out, str(folder / "model.gguf"), *gguf], ours, size)
+    yield {"what": "model", "GB": round(size / 1e9, 3), "layers": config.num_layers}
+    found: dict[str, list[tuple[Taken, Taken]]] = {}
+    for number in range(rounds):
+        for what, wanted in STEPS.items():
+            start, taken = (run(wanted, inside) for inside in (empty, large))
+            found.setdefault(what, []).append((start, taken))
+            yield {"round": number, "what": what, "start": start._asdict(), **taken._asdict()}
+        for inside in (empty, large):
+            for name in ("copy", "ours", "hf", "model.gguf"):
+                remove(inside / name)
+
+    def seconds(what: str) -> float:
+        return median(taken.seconds - start.seconds for start, taken in found[what])
+
+    for what, pairs in found.items():
+        peak = median(taken.peak_GB - start.peak_GB for start, taken in pairs)
+        yield {
+            "what": what,
+            "start_seconds": round(median(start.seconds for start, _ in pairs), 1),
+            "seconds": round(seconds(what), 1),
+            "GB/s": round(size / seconds(what) / 1e9, 3),
+            "of_copying": round(seconds("copy") / seconds(what), 2),
+            "peak_of_model": round(peak * 1e9 / size, 2),
+        }
+
+
+class Step(NamedTuple):
+    """What to run between two names in a model's folder."""
+
+    source: str
+    target: str
+    module: str | None = None
+    options: tuple[str, ...] = ()
+
+
+STEPS = {
+    "copy": Step("theirs", "copy"),
+    "import": Step("theirs", "ours", "tools.import_model"),
+    "export to Hugging Face": Step("ours", "hf", "tools.export_model"),
+    "export to GGUF": Step("ours", "model.gguf", "tools.export_model", ("--format=gguf", "--dtype=bfloat16")),
+}
+EMPTY = replace(named_config("tiny"), vocab_size=512)
+
+
+class Taken(NamedTuple):
+    """`peak_GB` of resident memory, mapped files included; `cpu_seconds` of all threads."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_GB: float  # noqa: N815
+
+
+def run(step: Step, folder: Path) -> Taken:
+    """The whole process, and until what it wrote is on disk."""
+    source, target = folder / step.source, folder / step.target
+    forget(source)
+    program = ["cp", "-r"] if step.module is None else [sys.executable, "-m", step.module]
+    command = [*program, str(source), str(target), *step.options]
+    began = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{command} failed")
+    for descriptor in opened(target):
+        os.fsync(descriptor)
+    seconds = time.monotonic() - began
+    return Taken(round(seconds, 1), round(usage.ru_utime + usage.ru_stime, 1), round(usage.ru_maxrss * 1024 / 1e9, 2))
+
+
+def forget(path: Path) -> None:
+    """Pushes the files of `path` out of the page cache."""
+    for descriptor in opened(path):
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def opened(path: Path) -> Iterator[int]:
+    """Each file of `path`, itself if it is one, open for as long as it is looked at."""
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY)
+            yield descriptor
+            os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def write_random_model(config: ModelConfig, folder: Path) -> None:
     """A Llama of random bfloat16 numbers as a Hugging Face folder."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     found = places(config, family_of(config), "huggingface")
     infos = [TensorInfo(name, BFLOAT16, place.stored_shape) for place in found for name in place.names]
     numbers = np.random.default_rng(0).standard_normal(1 << 24, np.float32).astype(BFLOAT16)
@@ -91,42 +180,6 @@ def write_random_model(config: ModelConfig, folder: Path) -> None:
     for name, content in tokenizer_files(tokenizer).items():
         (folder / name).write_bytes(content)
     (folder / "config.json").write_text(json.dumps(write_config(config, tokenizer.special, BFLOAT16)))
-
-
-def copied(source: Path, target: Path, size: int) -> Iterator[dict[str, object]]:
-    yield run("copy", ["shutil", str(source), str(target)], source, size)
-
-
-def run(what: str, arguments: list[str], source: Path, size: int) -> dict[str, object]:
-    """Seconds of the whole process and its peak of resident memory, mapped files included."""
-    forget(source)
-    command = [sys.executable, "-m", *arguments]
-    if what == "copy":
-        command = ["sh", "-c", f"cp -r '{source}' '{arguments[2]}' && sync -f '{arguments[2]}'"]
-    began = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.monotonic() - began
-    if status:
-        raise RuntimeError(f"{what} failed: {command}")
-    peak = usage.ru_maxrss * 1024
-    return {
-        "what": what,
-        "seconds": round(seconds, 1),
-        "GB/s": round(size / seconds / 1e9, 3),
-        "peak_GB": round(peak / 1e9, 2),
-        "peak_of_model": round(peak / size, 3),
-    }
-
-
-def forget(path: Path) -> None:
-    """Pushes the files of `path` out of the page cache."""
-    for file in path.rglob("*"):
-        if file.is_file():
-            descriptor = os.open(file, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(descriptor)
 
 
 if __name__ == "__main__":
