@@ -1,7 +1,7 @@
 """Keys and values of the tokens that were read already, and attention over them.
 
-Shape suffixes: N slots, B rows, S tokens of a row, T cache length, t tokens of a block, H query heads,
-K key-value heads, G = H / K, M = G · S, D head dim.
+Shape suffixes: L layers, N slots, B rows, S tokens of a row, T cache length, t tokens of a block,
+H query heads, K key-value heads, G = H / K, M = G · S, D head dim.
 """
 
 from typing import Any, NamedTuple
@@ -15,33 +15,32 @@ from demiurgic_jax.model.config import ModelConfig
 KEY_BLOCK = 256
 
 
-class LayerCache(NamedTuple):
-    """One layer's keys or values; column t of slot n is the token at position t. In eight bits each head of each token
-    has a scale, and a value is values · scales."""
+class Kept(NamedTuple):
+    """Keys or values of every layer; column t of slot n is the token at position t. In eight bits each head of each
+    token has a scale, and a value is values · scales."""
 
-    values: Any  # [N, K, T, D], of the compute dtype or int8
-    scales: Any = None  # float32 [N, K, T], with int8 values
+    values: Any  # [L, N, K, T, D], of the compute dtype or int8
+    scales: Any = None  # float32 [L, N, K, T], with int8 values
 
-    def write(self, slots_B1: jax.Array, positions_BS: jax.Array, new_BSKD: jax.Array) -> "LayerCache":
+    def write(self, layer: Any, slots_B1: jax.Array, positions_BS: jax.Array, new_BSKD: jax.Array) -> "Kept":
         """With `new` in the columns `positions` of the rows' slots; positions at or past T are dropped."""
+        where = (layer, slots_B1, slice(None), positions_BS)
         if self.scales is None:
-            new_BSKD = new_BSKD.astype(self.values.dtype)
-            return LayerCache(self.values.at[slots_B1, :, positions_BS].set(new_BSKD, mode="drop"))
+            return Kept(self.values.at[where].set(new_BSKD.astype(self.values.dtype), mode="drop"))
         new_BSKD = new_BSKD.astype(jnp.float32)
         largest_BSK = jnp.max(jnp.abs(new_BSKD), axis=-1)
         scales_BSK = jnp.where(largest_BSK > 0, largest_BSK / 127, 1)
         rounded_BSKD = jnp.rint(new_BSKD / scales_BSK[..., None]).astype(jnp.int8)
-        return LayerCache(
-            self.values.at[slots_B1, :, positions_BS].set(rounded_BSKD, mode="drop"),
-            self.scales.at[slots_B1, :, positions_BS].set(scales_BSK, mode="drop"),
+        return Kept(
+            self.values.at[where].set(rounded_BSKD, mode="drop"), self.scales.at[where].set(scales_BSK, mode="drop")
         )
 
-    def block(self, slot: jax.Array, rows: int, index: jax.Array, dtype: Any) -> jax.Array:
+    def block(self, layer: Any, slot: Any, rows: int, index: jax.Array, dtype: Any) -> jax.Array:
         """Block `index` of KEY_BLOCK tokens of the `rows` slots from `slot` on, [B, K, t, D]."""
 
         def cut(x: jax.Array) -> jax.Array:
-            start: tuple[Any, ...] = (slot, 0, index * KEY_BLOCK, *[0] * (x.ndim - 3))
-            return jax.lax.dynamic_slice(x, start, (rows, x.shape[1], KEY_BLOCK, *x.shape[3:]))
+            start: tuple[Any, ...] = (layer, slot, 0, index * KEY_BLOCK, *[0] * (x.ndim - 4))
+            return jax.lax.dynamic_slice(x, start, (1, rows, x.shape[2], KEY_BLOCK, *x.shape[4:]))[0]
 
         values_BKtD = cut(self.values)
         if self.scales is None:
@@ -50,29 +49,28 @@ class LayerCache(NamedTuple):
 
 
 class SlotCache(NamedTuple):
-    """Keys and values of every layer. Each layer has arrays of its own, so that a step updates them in place."""
+    """Keys and values of the tokens that each slot has read."""
 
-    keys: tuple[LayerCache, ...]
-    values: tuple[LayerCache, ...]
+    keys: Kept
+    values: Kept
 
     @property
     def length(self) -> int:
         """T: the position that stands for nowhere."""
-        return self.keys[0].values.shape[2]
+        return self.keys.values.shape[3]
 
 
 def new_cache(config: ModelConfig, slots: int, length: int, dtype: Any, *, int8: bool = False) -> SlotCache:
     """An empty cache of `slots` rows for at least `length` tokens each."""
     length = -(-length // KEY_BLOCK) * KEY_BLOCK
-    shape = (slots, config.num_kv_heads, length, config.head_dim)
+    shape = (config.num_layers, slots, config.num_kv_heads, length, config.head_dim)
 
-    def layer() -> LayerCache:
+    def empty() -> Kept:
         if int8:
-            return LayerCache(jnp.zeros(shape, jnp.int8), jnp.ones(shape[:-1], jnp.float32))
-        return LayerCache(jnp.zeros(shape, dtype))
+            return Kept(jnp.zeros(shape, jnp.int8), jnp.ones(shape[:-1], jnp.float32))
+        return Kept(jnp.zeros(shape, dtype))
 
-    layers = range(config.num_layers)
-    return SlotCache(tuple(layer() for _ in layers), tuple(layer() for _ in layers))
+    return SlotCache(empty(), empty())
 
 
 def copy_prefix(cache: SlotCache, source: jax.Array, target: jax.Array, length: jax.Array) -> SlotCache:
@@ -80,12 +78,12 @@ def copy_prefix(cache: SlotCache, source: jax.Array, target: jax.Array, length: 
     past them are overwritten too."""
 
     def one(x: jax.Array) -> jax.Array:
-        shape = (1, x.shape[1], KEY_BLOCK, *x.shape[3:])
+        shape = (x.shape[0], 1, x.shape[2], KEY_BLOCK, *x.shape[4:])
 
         def copy(index: jax.Array, x: jax.Array) -> jax.Array:
-            rest: tuple[Any, ...] = (0, index * KEY_BLOCK, *[0] * (x.ndim - 3))
-            block = jax.lax.dynamic_slice(x, (source, *rest), shape)
-            return jax.lax.dynamic_update_slice(x, block, (target, *rest))
+            rest: tuple[Any, ...] = (0, index * KEY_BLOCK, *[0] * (x.ndim - 4))
+            block = jax.lax.dynamic_slice(x, (0, source, *rest), shape)
+            return jax.lax.dynamic_update_slice(x, block, (0, target, *rest))
 
         return jax.lax.fori_loop(0, -(-length // KEY_BLOCK), copy, x)
 
@@ -94,21 +92,21 @@ def copy_prefix(cache: SlotCache, source: jax.Array, target: jax.Array, length: 
 
 def attend(
     q_BSHD: jax.Array,
-    keys: LayerCache,
-    values: LayerCache,
-    slot: jax.Array,
+    cache: SlotCache,
+    layer: Any,
+    slot: Any,
     positions_BS: jax.Array,
     blocks: jax.Array,
 ) -> jax.Array:
-    """Softmax attention of row b over the cache of slot `slot` + b; the query at position p sees the keys up to p.
-    Returns [B, S, H, D].
+    """Softmax attention of row b over what slot `slot` + b holds in `layer`; a query at position p sees keys up to
+    there. Returns [B, S, H, D].
 
     Goes over the first `blocks` blocks of keys with a running maximum and sum (Milakov & Gimelshein 2018,
     arXiv:1805.02867), so that a step costs what the longest row needs, in one program for all lengths. A block that a
     row does not see leaves its numbers as they are, bit for bit.
     """
     B, S, H, D = q_BSHD.shape
-    K = keys.values.shape[1]
+    K = cache.keys.values.shape[2]
     G = H // K
     q_BKMD = (q_BSHD * D**-0.5).reshape(B, S, K, G, D).transpose(0, 2, 3, 1, 4).reshape(B, K, G * S, D)
     limit_BM = jnp.tile(positions_BS, (1, G))
@@ -116,8 +114,8 @@ def attend(
 
     def block(index: jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
         max_BKM, sum_BKM, mixed_BKMD = carry
-        k_BKtD = keys.block(slot, B, index, q_BKMD.dtype)
-        v_BKtD = values.block(slot, B, index, q_BKMD.dtype)
+        k_BKtD = cache.keys.block(layer, slot, B, index, q_BKMD.dtype)
+        v_BKtD = cache.values.block(layer, slot, B, index, q_BKMD.dtype)
         scores_BKMt = jnp.einsum("bkmd,bktd->bkmt", q_BKMD, k_BKtD, preferred_element_type=jnp.float32)
         seen_BMt = index * KEY_BLOCK + jnp.arange(KEY_BLOCK) <= limit_BM[:, :, None]
         scores_BKMt = jnp.where(seen_BMt[:, None], scores_BKMt, lowest)

@@ -392,8 +392,7 @@ class Engine:
             for row, draft in zip(rows, drafts, strict=True)
             if row is not None and row.drafter is not None
         )
-        slower = self._pace.ratio(("verify", len(rows)), ("write", len(rows)))
-        if slower is None or (running + expected) / running > slower:
+        if self._pace.prefers(("verify", len(rows)), ("write", len(rows)), (running + expected) / running):
             return drafts
         for row, draft in zip(rows, drafts, strict=True):
             if row is not None and row.drafter is not None and draft:

@@ -31,7 +31,8 @@ class Pace:
         known = self._seconds.get(program)
         return 1 if known is None else max(1, min(most, int(seconds / known)))
 
-    def ratio(self, program: Hashable, other: Hashable) -> float | None:
-        """How many times as long as a step of `other` one of `program` takes, if both are known."""
+    def prefers(self, program: Hashable, other: Hashable, worth: float) -> bool:
+        """Whether a step of `program`, which is worth `worth` steps of `other`, takes less time than these. What takes
+        an unknown time is preferred, so that it becomes known; `other` first."""
         one, two = self._seconds.get(program), self._seconds.get(other)
-        return None if one is None or two is None else one / two
+        return two is not None and (one is None or one < worth * two)

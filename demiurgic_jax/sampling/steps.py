@@ -216,7 +216,7 @@ def _put(mesh: Mesh, axes: tuple[str, ...], weight: Any) -> Any:
 
 def _state_shardings(mesh: Mesh) -> State:
     """Keys and values by head. Their rows are not spread: a step of one row would gather them."""
-    by_head = NamedSharding(mesh, PartitionSpec(None, *partition_spec(("kv_heads",))))
+    by_head = NamedSharding(mesh, PartitionSpec(None, None, *partition_spec(("kv_heads",))))
     return State(by_head, replicated(mesh))  # type: ignore[arg-type]
 
 
@@ -235,13 +235,15 @@ def _programs(mesh: Mesh | None) -> Programs:
             **({} if mesh is None else {"out_shardings": shardings}),
         )
 
+    # A choice that the program makes for itself stops an accelerator's queue, and so does a mesh's collective in one.
+    loop = mesh is None and jax.default_backend() == "cpu"
     return Programs(
         begin=jit(_begin, (), 0, 0),
         copy_prefix=jit(_copy_prefix, (), 0, 0),
-        prefill=jit(_prefill, (0,), 2, 2),
+        prefill=jit(partial(_prefill, loop), (0,), 2, 2),
         judge=jit(_judge, (0,), None, 1),
-        decode=jit(_decode, (0,), 2, 1),
-        verify=jit(_verify, (0,), 2, 1),
+        decode=jit(partial(_decode, loop), (0,), 2, 1),
+        verify=jit(partial(_verify, loop), (0,), 2, 1),
     )
 
 
@@ -259,6 +261,7 @@ def _count(seen: Seen, rows_B: jax.Array, tokens_B: jax.Array, counts_B: jax.Arr
 
 
 def _prefill(
+    loop: bool,
     config: ModelConfig,
     weights: Any,
     state: State,
@@ -268,7 +271,7 @@ def _prefill(
     last: Any,
     final: Any,
 ) -> tuple[State, Choice, jax.Array]:
-    hidden_1CE, cache = read(config, weights, state.cache, rows.slot, tokens_1C, positions_1C)
+    hidden_1CE, cache = read(config, weights, state.cache, rows.slot, tokens_1C, positions_1C, loop=loop)
     hidden_1E = jax.lax.dynamic_index_in_dim(hidden_1CE, last, axis=1, keepdims=False)
     position_1 = jax.lax.dynamic_index_in_dim(positions_1C, last, axis=1, keepdims=False)
     slot_1 = jnp.asarray(rows.slot)[None]
@@ -290,6 +293,7 @@ def _judge(config: ModelConfig, weights: Any, hidden_CE: jax.Array, targets_C: A
 
 
 def _decode(
+    loop: bool,
     config: ModelConfig,
     weights: Any,
     state: State,
@@ -317,7 +321,9 @@ def _decode(
 
     def one(carry: Any) -> Any:
         step, state, tokens_B, positions_B, remaining_B, written = carry
-        hidden_B1E, cache = read(config, weights, state.cache, rows.slot, tokens_B[:, None], positions_B[:, None])
+        hidden_B1E, cache = read(
+            config, weights, state.cache, rows.slot, tokens_B[:, None], positions_B[:, None], loop=loop
+        )
         logits_BV = logits(config, weights, hidden_B1E[:, 0])
         choice = choose(logits_BV, positions_B, rows.options, state.seen, rows_B, jnp.asarray(rows.want_logprobs))
         running_B = positions_B < nowhere
@@ -334,11 +340,11 @@ def _decode(
 
 
 def _verify(
-    config: ModelConfig, weights: Any, state: State, rows: Rows, tokens_BS: Any, positions_BS: Any
+    loop: bool, config: ModelConfig, weights: Any, state: State, rows: Rows, tokens_BS: Any, positions_BS: Any
 ) -> tuple[State, Choice]:
     B, S = tokens_BS.shape
     rows_B = rows.slot + jnp.arange(B)
-    hidden_BSE, cache = read(config, weights, state.cache, rows.slot, tokens_BS, positions_BS)
+    hidden_BSE, cache = read(config, weights, state.cache, rows.slot, tokens_BS, positions_BS, loop=loop)
     repeated = partial(jnp.repeat, repeats=S, axis=0)
     choice = choose(
         logits(config, weights, hidden_BSE.reshape(B * S, -1)),
