@@ -101,7 +101,7 @@ def test_a_long_prompt_is_read_between_the_steps_of_others(
     running = engine.submit(CompletionRequest(prompt="for", max_tokens=600, temperature=1.0, seed=3))
     next(iter(running))
     calls.clear()
-    prompt = "print(1)\n" + FILE
+    prompt = "print(1)\n" + FILE * 3
     assert len(tokenizer.encode(prompt)) > 2 * 256
     complete(engine, prompt=prompt, max_tokens=1)
     running.cancel()
@@ -112,17 +112,28 @@ def test_a_long_prompt_is_read_between_the_steps_of_others(
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_guesses_that_come_true_are_the_plain_answer(
-    engine: Engine, plain: Engine, monkeypatch: pytest.MonkeyPatch, temperature: float
+    config: ModelConfig, params: dict, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, temperature: float
 ):
-    # Whatever verifying costs on this machine: it is always preferred.
-    monkeypatch.setattr(engine._pace, "prefers", lambda *a: True)
-    before = engine.statistics
-    asked = {"prompt": "add add add add", "max_tokens": 120, "temperature": temperature, "seed": 5, "top_k": 2}
-    answer = complete(engine, **asked)
-    drafted = engine.statistics.drafted_tokens - before.drafted_tokens
-    accepted = engine.statistics.accepted_tokens - before.accepted_tokens
-    assert answer == complete(plain, **asked)
-    assert 0 < accepted <= drafted
+    # Quiet layers leave the network to repeat itself, which is what guesses are good at.
+    layers = {name: value / 3 for name, value in params["layers"].items()}
+    requests = [
+        CompletionRequest(prompt=prompt, max_tokens=90, temperature=temperature, seed=5, top_k=3, logprobs=1)
+        for prompt in ("add add add add", "for number in", FILE[:200])
+    ]
+    with Engine(config, params | {"layers": layers}, tokenizer, slots=1, speculate=False) as plain:
+        expected = [whole(plain.submit(request)) for request in requests]
+    with Engine(config, params | {"layers": layers}, tokenizer, slots=4) as engine:
+        # Whatever verifying costs on this machine: it is always preferred.
+        monkeypatch.setattr(engine._pace, "prefers", lambda *a: True)
+        alone = [whole(engine.submit(request)) for request in requests]
+        done = engine.statistics
+        together = asyncio.run(all_of(engine, requests))
+    assert [answer.text for answer in alone] == [answer.text for answer in expected]
+    assert [answer.text for answer in together] == [answer.text for answer in expected]
+    for one, other in zip(alone, expected, strict=True):
+        assert [e.logprob for e in one.logprobs] == pytest.approx([e.logprob for e in other.logprobs], abs=1e-4)
+    assert 0 < done.accepted_tokens <= done.drafted_tokens
+    assert temperature > 0 or done.accepted_tokens > done.generated_tokens / 3
 
 
 def test_many_steps_in_one_dispatch_are_the_plain_answer(
@@ -146,11 +157,11 @@ def test_eight_devices_give_the_tokens_of_one(
     config: ModelConfig, params: dict, tokenizer: Tokenizer, expected: list[Completion]
 ):
     assert jax.device_count() == 8
-    mesh = make_mesh(MeshShape(data=1, fsdp=4, context=1, tensor=2))
+    mesh = make_mesh(MeshShape(data=2, fsdp=2, context=1, tensor=2))
     with Engine(config, params, tokenizer, slots=4, mesh=mesh) as engine:
         assert asyncio.run(all_of(engine, requests()[:9])) == expected[:9]
     with pytest.raises(UserError, match="does not divide the 2 kv_heads"):
-        Engine(config, params, tokenizer, mesh=make_mesh(MeshShape(data=1, fsdp=2, context=1, tensor=4)))
+        Engine(config, params, tokenizer, mesh=make_mesh(MeshShape(data=2, fsdp=1, context=1, tensor=4)))
 
 
 def test_eight_bits_stay_near_the_network(config: ModelConfig, params: dict, tokenizer: Tokenizer, plain: Engine):
@@ -161,7 +172,7 @@ def test_eight_bits_stay_near_the_network(config: ModelConfig, params: dict, tok
             rounded = dict(complete(engine, **asked).logprobs[0].top)
             assert complete(engine, prompt="for", max_tokens=40).completion_tokens == 40
         both = exact.keys() & rounded.keys()
-        assert len(both) >= 14
+        assert len(both) >= 10
         apart = np.array([exact[token] - rounded[token] for token in both])
         assert 0 < np.abs(apart).max() < 0.5
 
