@@ -228,7 +228,7 @@ def test_sigterm_lets_what_runs_finish_and_takes_nothing_new(process: tuple[subp
     lines: list[str] = []
 
     def follow() -> None:
-        with web.stream("POST", f"{root}/v1/completions", json=LONG | {"stream": True, "n": 2}, timeout=120) as answer:
+        with web.stream("POST", f"{root}/v1/completions", json=LONG | {"stream": True, "n": 2, "max_tokens": 500}, timeout=120) as answer:
             for line in answer.iter_lines():
                 lines.append(line)
                 arrived.set()
