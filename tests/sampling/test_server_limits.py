@@ -228,7 +228,8 @@ def test_sigterm_lets_what_runs_finish_and_takes_nothing_new(process: tuple[subp
     lines: list[str] = []
 
     def follow() -> None:
-        with web.stream("POST", f"{root}/v1/completions", json=LONG | {"stream": True, "n": 2, "max_tokens": 500}, timeout=120) as answer:
+        body = LONG | {"stream": True, "n": 2, "max_tokens": 500}
+        with web.stream("POST", f"{root}/v1/completions", json=body) as answer:
             for line in answer.iter_lines():
                 lines.append(line)
                 arrived.set()
