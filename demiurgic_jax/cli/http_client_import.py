@@ -2,8 +2,8 @@
 
 import sys
 
-# Asynchronous clients, HTTP/2, and httpx's own command line, which loads rich. httpx and httpcore go on without them, as
-# where they are not installed.
+# Asynchronous clients, HTTP/2, and httpx's own command line, which loads rich. httpx and httpcore go on without them,
+# as where they are not installed.
 _UNUSED = ("anyio", "trio", "h2", "httpx._main")
 
 

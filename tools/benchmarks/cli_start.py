@@ -70,9 +70,9 @@ def list_imports(arguments: tuple[str, ...]) -> None:
     run = subprocess.run([sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=True)
     rows = []
     for line in run.stderr.splitlines():
-        own, _, name = line.removeprefix("import time:").split("|")
-        if own.strip().isdigit():
-            rows.append((int(own) / 1000, name.strip()))
+        microseconds, _, name = line.removeprefix("import time:").split("|")
+        if microseconds.strip().isdigit():
+            rows.append((int(microseconds) / 1000, name.strip()))
     print(f"{sum(own for own, _ in rows):8.1f} ms in {len(rows)} modules")
     for own, name in sorted(rows, reverse=True)[:25]:
         print(f"{own:8.1f} {name}")
