@@ -24,6 +24,7 @@ def guarded(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     port = free_port()
     settings = KEY | {"DEMIURGIC_SERVE_MAX_BODY_MIB": "0.01", "HOME": str(home)}
     command = [*COMMAND, "serve", "--port", str(port), "--model", "guarded", "--slots", "2", "--max-context", "256"]
+    command += ["--dtype", "bfloat16", "--int8", "--int8-cache", "--mesh", "tensor=1"]
     server = subprocess.Popen(command, cwd=workplace, env=environment(**settings), stderr=subprocess.PIPE)
     try:
         url = f"http://127.0.0.1:{port}/v1"
@@ -73,3 +74,16 @@ def test_it_says_where_it_serves_and_ends_by_a_signal(guarded: tuple):
 def test_a_key_s_variable_that_is_not_set_is_named_before_anything_is_loaded(demiurgic: Callable, workplace: Path):
     run = demiurgic("serve", "--key-env", "MISSING_KEYS", cwd=workplace)
     assert (run.returncode, b"MISSING_KEYS" in run.stderr) == (2, True)
+
+
+def test_a_mesh_of_devices_that_are_not_there_is_refused(demiurgic: Callable, workplace: Path):
+    run = demiurgic("serve", "--mesh", "tensor=3", cwd=workplace)
+    assert (run.returncode, run.stdout) == (2, b"")
+    assert "device" in run.stderr.decode().splitlines()[-1]
+
+
+@pytest.mark.parametrize("mesh", ["tensor", "tensor=0", "rows=2", "tensor=2,tensor=2", "tensor=x"])
+def test_a_mesh_that_is_none_is_refused(demiurgic: Callable, mesh: str):
+    run = demiurgic("serve", "--mesh", mesh)
+    assert run.returncode == 2
+    assert "like fsdp=2,tensor=4" in run.stderr.decode()
