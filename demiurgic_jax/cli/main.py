@@ -50,6 +50,9 @@ def _run(arguments: list[str]) -> int:
         from demiurgic_jax.cli.serving import serve
 
         return serve(settings)
+    from demiurgic_jax.cli.http_client_import import import_http_client
+
+    import_http_client()
     if options.command == "models":
         from demiurgic_jax.cli.models import print_models
 

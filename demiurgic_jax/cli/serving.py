@@ -17,11 +17,6 @@ def serve(settings: Mapping[str, Resolved]) -> int:
     for package in ("starlette", "uvicorn"):
         if importlib.util.find_spec(package) is None:
             raise UserError(f"serving needs the package {package}: pip install 'demiurgic_jax[serve]'")
-    checkpoint = find_checkpoint(value["checkpoint"])
-    name = value["model"] or model_name(checkpoint)
-
-    from demiurgic_jax.sampling.opening import open_engine
-    from demiurgic_jax.sampling.server import serve as serve_engine
     from demiurgic_jax.sampling.server_config import ServerConfig
 
     config = ServerConfig(
@@ -33,7 +28,23 @@ def serve(settings: Mapping[str, Resolved]) -> int:
         drain_seconds=value["drain_seconds"],
     )
     config.read_keys()
-    with open_engine(checkpoint, slots=value["slots"], max_context=value["max_context"]) as engine:
+    checkpoint = find_checkpoint(value["checkpoint"])
+    name = value["model"] or model_name(checkpoint)
+
+    import jax.numpy as jnp
+
+    from demiurgic_jax.sampling.opening import open_engine
+    from demiurgic_jax.sampling.server import serve as serve_engine
+
+    with open_engine(
+        checkpoint,
+        slots=value["slots"],
+        max_context=value["max_context"],
+        compute_dtype=jnp.dtype(value["dtype"]),
+        int8_weights=value["int8"],
+        int8_cache=value["int8_cache"],
+        mesh=dict(value["mesh"]),
+    ) as engine:
         host = f"[{value['host']}]" if ":" in value["host"] else value["host"]
         note(f"serving {name} at http://{host}:{value['port']}/v1 (Ctrl-C ends it)")
         serve_engine(engine, name, value["host"], value["port"], config)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 Kind = Callable[[Any], Any]
+MESH_AXES = ("data", "fsdp", "context", "tensor")  # as in sharding/mesh.py
 
 
 def text(value: Any) -> str:
@@ -94,6 +95,18 @@ def wholes(value: Any) -> tuple[int, ...]:
         return tuple(whole(0)(each) for each in values)
     except ValueError as error:
         raise ValueError("give whole numbers with commas between them") from error
+
+
+def mesh(value: Any) -> tuple[tuple[str, int], ...]:
+    """Axes of a device mesh and their sizes: "fsdp=2,tensor=4", or in TOML a table of them."""
+    parts = [part.split("=") for part in value.split(",")] if isinstance(value, str) else list(dict(value).items())
+    try:
+        axes = tuple((choice(*MESH_AXES)(name.strip()), whole(1)(size)) for name, size in parts)
+        if len(dict(axes)) == len(axes):
+            return axes
+    except ValueError:
+        pass
+    raise ValueError(f"give sizes of {', '.join(MESH_AXES)}, like fsdp=2,tensor=4")
 
 
 def _json(value: Any) -> Any:

@@ -3,7 +3,6 @@
 Imports no JAX, so that the command line starts at once.
 """
 
-import asyncio
 import json
 from collections.abc import Generator, Mapping
 from types import TracebackType
@@ -57,6 +56,8 @@ class HttpCompleter:
 
     def __init__(self, url: str, *, model: str | None = None, api_key: str | None = None) -> None:
         """`url` is the API's base, "http://HOST:PORT/v1"; `model` defaults to the first that it lists."""
+        import asyncio  # not with the module: the command line, which never awaits, starts sooner without it
+
         self._url = url
         self._model = model
         self._model_asked = asyncio.Lock()

@@ -1,6 +1,5 @@
 """What comes out of a running completion, piece by piece: for threads and for asyncio alike."""
 
-import asyncio
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -52,6 +51,8 @@ class Stream:
         self.result()
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
+        import asyncio  # not with the module: the command line, which never awaits, starts sooner without it
+
         loop, arrived = asyncio.get_running_loop(), asyncio.Event()
         self._wake = lambda: loop.call_soon_threadsafe(arrived.set)
         while True:

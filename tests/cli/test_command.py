@@ -187,3 +187,40 @@ def test_an_interrupt_ends_it_quietly(url: str, tmp_path: Path):
     process.stdout.read(1)
     process.send_signal(2)
     assert (process.wait(60), process.stderr.read()) == (130, b"")
+
+
+def test_a_place_in_a_file_is_filled_in_from_what_stands_around_it(demiurgic: Callable, url: str, tmp_path: Path):
+    (tmp_path / "code.py").write_text(CODE + "\nadd(1, 2)\n")
+    prefix, suffix = "def add(a, b):\n    return a", " + b\n\nadd(1, 2)\n"
+    expected = served_text(url, prompt=prefix, suffix=suffix)
+    options = ["complete", "code.py:2:13", "--url", url, "--max-tokens", "12"]
+    assert demiurgic(*options, "--raw").stdout.decode() == expected
+    assert demiurgic(*options, "--echo").stdout.decode() == prefix + expected + suffix
+    by_hand = demiurgic("complete", prefix, "--suffix", suffix, "--url", url, "--max-tokens", "12", "--raw")
+    assert by_hand.stdout.decode() == expected
+    assert expected != served_text(url, prompt=prefix)
+
+
+def test_a_file_longer_than_the_context_is_filled_in_from_what_is_near(demiurgic: Callable, url: str, tmp_path: Path):
+    line = "x = 'a line of a file that is far too long'\n"
+    (tmp_path / "long.py").write_text(line * 3000 + CODE)
+    run = demiurgic("complete", "long.py:3002:13", "--url", url, "--max-tokens", "12", "--json")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["prompt_tokens"] > 8000
+    refused = demiurgic("complete", "long.py:3002:13", "--url", url, "-o", "truncate=false")
+    assert refused.returncode == 2
+    assert b"context" in refused.stderr
+
+
+def test_models_lists_what_is_served_and_what_is_here(demiurgic: Callable, url: str, workplace: Path):
+    assert demiurgic("models", "--url", url).stdout == b"tiny\n"
+    assert json.loads(demiurgic("models", "--url", url, "--json").stdout)["id"] == "tiny"
+    here = demiurgic("models", "--json", cwd=workplace)
+    assert json.loads(here.stdout)["steps"] == [1]
+    assert demiurgic("models", cwd=workplace).stdout.decode().split()[:3] == ["tiny", "step", "1"]
+    nothing = demiurgic("models")
+    assert (nothing.returncode, b"give --url or --checkpoint" in nothing.stderr) == (2, True)
+
+
+def test_the_base_of_the_api_is_found_by_itself(demiurgic: Callable, url: str):
+    assert demiurgic("models", "--url", url.removesuffix("/v1")).stdout == b"tiny\n"
