@@ -101,9 +101,9 @@ _RESERVED_DOMAINS = re.compile(
 )
 # Copyright, authors, maintainers, thanks, and whom to write to; `Name Surname <address>` is how a notice names one.
 _NOTICE = re.compile(
-    r"(?i:copyright|\(c\)|©|authors?(?![a-z])|__email__|maint(?:ain|ainer)|(?:written|contributed|modified|ported|provided"
-    r"|created|reported|implemented|originally|fixed|based on \w+)\b.{0,40}\bby\b|contribut|licen[cs]e|thanks|credits?\b"
-    r"|bugs?\b|contact|mailing list|patch|e-?mail:|questions)|\b[A-Z][\w.'-]+ [^\W\da-z_][\w.'-]+,? *[<(]"
+    r"(?i:copyright|\(c\)|©|authors?(?![a-z])|__email__|maintain|(?:written|contributed|modified|ported|provided"
+    r"|created|reported|implemented|originally|fixed|based on \w+)\b.{0,40}\bby\b|contribut|licen[cs]e|thanks"
+    r"|credits?\b|bugs?\b|contact|mailing list|patch|e-?mail:|questions)|\b[A-Z][\w.'-]+ [^\W\da-z_][\w.'-]+,? *[<(]"
 )
 _NOTICE_LINES, _NOTICE_CHARACTERS = 4, 600
 _SERVICE_NAMES = frozenset(

@@ -3,7 +3,7 @@
     python -m tools.benchmarks.corpus quality FOLDER        measures of code, as percentiles by language
     python -m tools.benchmarks.corpus minhash FOLDER        near-duplicates: ours beside bare datatrove (needs spacy)
     python -m tools.benchmarks.corpus tokenise FOLDER       shards of documents beside bare SentencePiece
-    python -m tools.benchmarks.corpus bits WORKDIR          held-out bits a byte beside xz -9, of a finished tiny_scratch
+    python -m tools.benchmarks.corpus bits WORKDIR          bits a byte of held-out code beside xz -9
 
 FOLDER holds a folder for each repository. Figures are ratios of the processor's own time, of rounds that alternate.
 """
@@ -248,7 +248,7 @@ def _timed(work: tuple[Callable[..., Any], tuple[Any, ...]]) -> float:
 
 
 def bits(arguments: argparse.Namespace) -> Table:
-    """Bits a byte of the held-out code: the network's, and what xz -9 needs more for a file behind the training text."""
+    """Bits a byte of held-out code: the network's, and what xz -9 needs more for a file behind the training text."""
     from demiurgic_jax.curation.corpus.parts import read_rank
     from demiurgic_jax.data.shards import ShardSet
     from demiurgic_jax.data.tokenizer import load_tokenizer
@@ -266,7 +266,7 @@ def bits(arguments: argparse.Namespace) -> Table:
     learnt: Counter[str] = Counter()
     heldout = ShardSet(workdir / "shards" / "heldout")
     for number in range(len(heldout)):
-        document = heldout[number]
+        document = heldout.read(number)
         mask = slice(None) if document.loss_mask is None else document.loss_mask.astype(bool)
         text = tokenizer.decode(document.tokens[mask].tolist()).encode()
         learnt[document.language] += len(text)

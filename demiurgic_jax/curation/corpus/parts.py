@@ -8,8 +8,11 @@ from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
+from datatrove.utils.logging import logger
 
 SUFFIX = ".jsonl.zst"
+# It names each file that it opens on the console.
+logger.disable("datatrove.pipeline.readers")
 
 
 def write_parts(folder: Path) -> Any:
