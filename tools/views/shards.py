@@ -81,7 +81,8 @@ def _render_set(figures: Mapping[str, Any], console: Console) -> None:
     table.add_row("tokens", f"{tokens:,} ({tokens / documents:,.1f} a document)")
     table.add_row("trained on", f"{figures['learnt_tokens']:,} ({figures['learnt_tokens'] / tokens:.1%})")
     drawn = f"samples, K = {figures['soft_target_samples']}: " if figures["soft_target_samples"] else ""
-    soft = f"{drawn}up to {figures['soft_target_cap']} entries on {figures['soft_target_positions'] / tokens:.1%} of the tokens"
+    share = f"{figures['soft_target_positions'] / tokens:.1%} of the tokens"
+    soft = f"{drawn}up to {figures['soft_target_cap']} entries on {share}"
     table.add_row("soft targets", soft if figures["soft_target_cap"] else "none")
     for name in ("languages", "tasks", "licences"):
         table.add_row(f"{name}, documents", _counts(figures[name]))
