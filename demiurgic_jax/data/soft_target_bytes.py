@@ -1,8 +1,8 @@
 """How a record holds soft targets: three byte strings, little-endian.
 
 Truncated: `teacher_counts` has the entries of each position, uint8 [n]; `teacher_logprobs` is float16.
-Sampled: `teacher_counts` has K, uint8; the entries of each position, uint8 [n]; and how many of these have a code, uint8
-[n]. `teacher_logprobs` has the code, uint8, of each entry of more than 1/K, and a zero if their number is odd.
+Sampled: `teacher_counts` has K, uint8; the entries of each position, uint8 [n]; and how many of these have a code,
+uint8 [n]. `teacher_logprobs` has the code, uint8, of each entry of more than 1/K, and a zero if their number is odd.
 Either way `teacher_ids` are uint16 where the vocabulary fits, else uint32.
 
 A document without soft targets has three empty ones.

@@ -152,6 +152,26 @@ class Decoder(nn.Module):
         With a cache, the keys and values of token (b, s) are written to row positions_BS[b, s] (positions
         at or past the cache's length are dropped: use them for padding) and attended to from there on.
         """
+        x_BSE, cache, _ = self.through_layers(tokens_BS, positions_BS, segment_ids_BS, cache, ())
+        return normalized(self.config, x_BSE, self.weights, "final_norm"), cache
+
+    def with_layers(
+        self, tokens_BS: jax.Array, positions_BS: jax.Array, segment_ids_BS: jax.Array, chosen: tuple[int, ...]
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """The hidden states of a call without a cache, and what comes out of the `chosen` layers (numbers from 0, each
+        once) in their order, [len(chosen), B, S, E]; None where none is chosen."""
+        x_BSE, _, chosen_PBSE = self.through_layers(tokens_BS, positions_BS, segment_ids_BS, None, chosen)
+        return normalized(self.config, x_BSE, self.weights, "final_norm"), chosen_PBSE
+
+    def through_layers(
+        self,
+        tokens_BS: jax.Array,
+        positions_BS: jax.Array,
+        segment_ids_BS: jax.Array | None,
+        cache: KVCache | None,
+        chosen: tuple[int, ...],
+    ) -> tuple[jax.Array, KVCache | None, jax.Array | None]:
+        """What comes out of the last layer, the cache, and what comes out of the chosen ones."""
         c = self.config
         embedding_VE = self.layout.gather(self.weights["embedding"].astype(self.compute_dtype), ("vocab", "channels"))
         rows_BS = self.layout.vocabulary_rows(tokens_BS, c.vocab_size)
@@ -180,30 +200,43 @@ class Decoder(nn.Module):
                 if self.layout.gather is not ONE_DEVICE.gather:
                     first = max(0, c.num_layers - self.gathered_once)
         parts = _split(stacked, first, c.num_layers)
+        # Written as they come by, so that of all other layers nothing stays.
+        through = x_BSE, cache, jnp.zeros((len(chosen), *x_BSE.shape), x_BSE.dtype) if chosen else None
         for run, indices, part in zip((layer, last), (range(first), range(first, c.num_layers)), parts, strict=True):
             if indices:
-                x_BSE, cache = self.layers(run, indices, part, x_BSE, cache)
-        return normalized(c, x_BSE, self.weights, "final_norm"), cache
+                through = self.layers(run, indices, part, through, chosen)
+        return through
 
     def layers(
         self,
         layer: Callable[..., tuple[jax.Array, KVCache | None]],
         indices: range,
         stacked: Mapping[str, jax.Array],
-        x_BSE: jax.Array,
-        cache: KVCache | None,
-    ) -> tuple[jax.Array, KVCache | None]:
-        """x and the cache after the layers numbered `indices`, whose weights are `stacked`."""
+        through: tuple[jax.Array, KVCache | None, jax.Array | None],
+        chosen: tuple[int, ...],
+    ) -> tuple[jax.Array, KVCache | None, jax.Array | None]:
+        """x, the cache and the chosen layers' outputs after the layers numbered `indices`, whose weights are
+        `stacked`."""
+        x_BSE, cache, chosen_PBSE = through
         if self.scan_layers:
+            places = None
+            if chosen:
+                places = jnp.array([chosen.index(i) if i in chosen else len(chosen) for i in indices], jnp.int32)
 
             def scanned(carry: Any, xs: Any) -> tuple[Any, None]:
-                (x_BSE, cache), (index, weights) = carry, xs
-                return layer(x_BSE, weights, cache, index), None
+                (x_BSE, cache, chosen_PBSE), (index, place, weights) = carry, xs
+                x_BSE, cache = layer(x_BSE, weights, cache, index)
+                if chosen_PBSE is not None:
+                    chosen_PBSE = chosen_PBSE.at[place].set(x_BSE, mode="drop")
+                return (x_BSE, cache, chosen_PBSE), None
 
-            return jax.lax.scan(scanned, (x_BSE, cache), (jnp.arange(indices.start, indices.stop), stacked))[0]
+            numbers = jnp.arange(indices.start, indices.stop)
+            return jax.lax.scan(scanned, (x_BSE, cache, chosen_PBSE), (numbers, places, stacked))[0]
         for index, weights in zip(indices, _unstack(stacked, len(indices)), strict=True):
             x_BSE, cache = layer(x_BSE, weights, cache, index)
-        return x_BSE, cache
+            if chosen_PBSE is not None and index in chosen:
+                chosen_PBSE = chosen_PBSE.at[chosen.index(index)].set(x_BSE)
+        return x_BSE, cache, chosen_PBSE
 
     def block(
         self,

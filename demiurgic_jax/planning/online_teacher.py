@@ -4,6 +4,7 @@ import os
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
@@ -13,6 +14,7 @@ from demiurgic_jax.sharding.chips import chip_of
 from demiurgic_jax.sharding.mesh import make_mesh
 from demiurgic_jax.sharding.rules import batch_sharding
 from demiurgic_jax.training.config import COMPUTE_DTYPES, TrainConfig, make_decoder
+from demiurgic_jax.training.hidden_matching import hidden_matching
 from demiurgic_jax.training.online_teacher import online_teacher
 from demiurgic_jax.training.optimizer import make_optimizer
 from demiurgic_jax.training.state import abstract_state
@@ -49,6 +51,22 @@ def teacher_bytes(train: TrainConfig, student: ModelConfig, teacher: ModelConfig
     return bytes_per_chip(online.abstract) + hidden + logits_bytes(train, student)
 
 
+def hidden_bytes(train: TrainConfig, student: ModelConfig, teacher: ModelConfig) -> float:
+    """What matching hidden states takes of a device: the projection with its moments and gradient, both networks'
+    states of the chosen layers, and the gradients of the student's."""
+    if not train.hidden.is_used:
+        return 0.0
+    mesh = make_mesh(train.mesh)
+    optimizer = make_optimizer(train.optimizer, train.steps)
+    matching = hidden_matching(train.hidden, student, teacher, optax.adam(1.0))
+    projection = abstract_state(student, optimizer, mesh, matching).projection
+    weights = bytes_per_chip(projection.weights) if projection else 0
+    tokens = rows_per_device(train) * train.context / mesh.shape["context"]
+    itemsize = jnp.dtype(COMPUTE_DTYPES[train.compute_dtype]).itemsize
+    states = len(matching.student_layers) * tokens * itemsize * (2 * student.embed_dim + teacher.embed_dim)
+    return bytes_per_chip(projection) + weights + states
+
+
 def rows_per_device(train: TrainConfig) -> int:
     """Rows of one pass forward and backward."""
     mesh = make_mesh(train.mesh)
@@ -69,6 +87,7 @@ def require_teacher_fits(
     default the smallest one here. Counted is what is sure, so a step that passes may still be refused by the device."""
     limit = limit_bytes if limit_bytes is not None else min(map(device_bytes, jax.local_devices()))
     student_part, teacher_part = student_bytes(train, student), teacher_bytes(train, student, teacher)
+    teacher_part += hidden_bytes(train, student, teacher)
     missing = student_part + teacher_part - limit
     if missing <= 0:
         return

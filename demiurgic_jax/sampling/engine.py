@@ -5,6 +5,7 @@ import os
 import queue
 import threading
 from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -117,7 +118,14 @@ class Engine:
         `prompt_logprobs` also has the prompt's own tokens judged (Stream.prompt_logprobs).
         """
         check_request(request)
-        prompt = encode_prompt(self.tokenizer, request)
+        return self._submit(encode_prompt(self.tokenizer, request), request, request.seed, prompt_logprobs)
+
+    def submit_tokens(self, prompt: Sequence[int], request: CompletionRequest, *, seed: int | None = None) -> Stream:
+        """As `submit`, of a prompt that is already token ids; the request's own prompt and seed are not looked at."""
+        check_request(request)
+        return self._submit(list(prompt), request, seed, False)
+
+    def _submit(self, prompt: list[int], request: CompletionRequest, seed: int | None, prompt_logprobs: bool) -> Stream:
         room = self.max_context - len(prompt)
         if room < 0 or (room == 0 and request.max_tokens > 0):
             raise UnanswerableError(
@@ -129,7 +137,7 @@ class Engine:
             prompt,
             tokenizer=self.tokenizer,
             max_tokens=min(request.max_tokens, room),
-            seed=int.from_bytes(os.urandom(4)) if request.seed is None else request.seed % 2**32,
+            seed=int.from_bytes(os.urandom(4)) if seed is None else seed % 2**32,
             want_prompt_logprobs=prompt_logprobs,
         )
         with self._accepting:

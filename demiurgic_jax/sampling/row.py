@@ -74,6 +74,7 @@ class Row:
             completion_tokens=len(self.generated),
             logprobs=tuple(self._logprobs) if self.wants_logprobs else None,
         )
+        self.stream.tokens = tuple(self.generated)
         self.stream.finish(completion)
 
     def logprob(self, token: int, logprob: Any, top_ids: Any, top_logprobs: Any) -> TokenLogprob:

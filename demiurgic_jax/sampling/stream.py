@@ -26,6 +26,8 @@ class Stream:
     def __init__(self) -> None:
         # What the model made of the prompt, when that was asked for; the first token, which follows nothing, has NaN.
         self.prompt_logprobs: tuple[TokenLogprob, ...] = ()
+        # All ids that were generated, once the completion has ended.
+        self.tokens: tuple[int, ...] = ()
         self.cancelled = threading.Event()
         self._pieces: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
         self._wake: Callable[[], object] | None = None

@@ -14,8 +14,10 @@ from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoder import Decoder
 from demiurgic_jax.sharding.layout import layout_on
 from demiurgic_jax.sharding.mesh import MeshShape
+from demiurgic_jax.training.hidden_matching import HiddenConfig
 from demiurgic_jax.training.losses import LossConfig
 from demiurgic_jax.training.metrics import MetricsConfig
+from demiurgic_jax.training.on_policy import OnPolicyConfig
 from demiurgic_jax.training.online_teacher import TeacherConfig
 from demiurgic_jax.training.optimizer import OptimizerConfig
 from demiurgic_jax.training.products import QUANTIZED_MATMULS, weight_product
@@ -64,6 +66,8 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    hidden: HiddenConfig = field(default_factory=HiddenConfig)
+    on_policy: OnPolicyConfig = field(default_factory=OnPolicyConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     spike: SpikeConfig = field(default_factory=SpikeConfig)
 
@@ -102,6 +106,22 @@ class TrainConfig:
             raise UserError(
                 f"train.teacher.online and train.soft_targets={self.soft_targets} are two teachers of one token: set "
                 "train.soft_targets=0, or train.teacher.online=False"
+            )
+        if self.hidden.is_used and not self.teacher.online:
+            raise UserError(
+                f"train.hidden.weight={self.hidden.weight} compares hidden states with those of a teacher in the step: "
+                "set train.teacher.online=True"
+            )
+        own = self.on_policy
+        if own.fraction and not self.teacher.online:
+            raise UserError(
+                f"train.on_policy.fraction={own.fraction} needs a teacher that judges the student's own samples in the "
+                "step: set train.teacher.online=True"
+            )
+        if own.fraction and own.max_tokens >= self.context:
+            raise UserError(
+                f"train.on_policy.max_tokens={own.max_tokens} leaves no room for a prompt in "
+                f"train.context={self.context}: make it smaller"
             )
         if self.loss.uses_teacher and not (self.soft_targets or self.teacher.online):
             raise UserError(

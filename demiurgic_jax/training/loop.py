@@ -9,11 +9,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh
 
 from demiurgic_jax.checkpoints.card import Card
@@ -33,16 +35,18 @@ from demiurgic_jax.training.averages import find_average
 from demiurgic_jax.training.blending import Schedule
 from demiurgic_jax.training.config import TrainConfig, make_decoder
 from demiurgic_jax.training.heldout import evaluate_groups, heldout_groups
-from demiurgic_jax.training.losses import LossSums
+from demiurgic_jax.training.hidden_matching import hidden_matching
+from demiurgic_jax.training.losses import LossConfig, LossSums
 from demiurgic_jax.training.meter import Meter
 from demiurgic_jax.training.metrics import MetricLog, parameter_overview, perplexity
+from demiurgic_jax.training.on_policy import OnPolicy, Sampler
 from demiurgic_jax.training.online_teacher import TeacherModel, online_teacher
 from demiurgic_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from demiurgic_jax.training.preemption import Preemption
 from demiurgic_jax.training.profiling import ProfileWindow, traced
 from demiurgic_jax.training.resuming import Phase, standing
 from demiurgic_jax.training.spikes import DivergedError, SkippedData, require_healthy, skip_or_stop
-from demiurgic_jax.training.state import TrainState, abstract_state, to_save
+from demiurgic_jax.training.state import TrainState, abstract_state, new_state, to_save
 from demiurgic_jax.training.step import make_eval_step, make_train_step, require_divisible
 from demiurgic_jax.training.watchdog import Watchdog
 from demiurgic_jax.training.watching import Watch
@@ -68,6 +72,7 @@ def train(
     phase: Phase = Phase(),  # noqa: B008 (it is frozen)
     open_teacher: Callable[[], TeacherModel] | None = None,
     watch: Watch | None = None,
+    sample: Sampler | None = None,
 ) -> None:
     """Trains for `config.steps`, resuming from the newest whole checkpoint in `folder`/checkpoints.
 
@@ -76,7 +81,7 @@ def train(
     in `folder`/profile, and `watch` looks at the parameters every so many steps. `warn` hears of damaged checkpoints
     and skipped data. Raises DivergedError on NaN, infinity or a spike (training/spikes.py), PreemptedError after
     SIGTERM once the current step is saved, UserError when shards, tokenizer and checkpoint do not belong together.
-    `open_teacher` is asked where `config.teacher.online` is set.
+    `open_teacher` is asked where `config.teacher.online` is set, `sample` where `config.on_policy.fraction` is.
 
     Where the mesh reaches over several processes, all of them call this with equal arguments and one `folder`.
     """
@@ -100,11 +105,35 @@ def train(
         teacher_params = [teacher.place(opened)]
     optimizer = make_optimizer(config.optimizer, config.steps)
     schedule = learning_rate_schedule(config.optimizer, config.steps)
-    abstract = abstract_state(model, optimizer, mesh)
-    blends = Schedule(config.loss, phase.start, config.steps)
-    train_step = make_train_step(
-        decoder, optimizer, config.loss, mesh, abstract, config.grad_accum_steps, schedule=blends, teacher=teacher
-    )
+    matching = None
+    if config.hidden.is_used and teacher is not None:
+        matching = hidden_matching(config.hidden, model, teacher.decoder.config, optax.adam(schedule))
+    abstract = abstract_state(model, optimizer, mesh, matching)
+
+    def step_for(loss: LossConfig) -> Callable[..., Any]:
+        return make_train_step(
+            decoder,
+            optimizer,
+            loss,
+            mesh,
+            abstract,
+            config.grad_accum_steps,
+            schedule=Schedule(loss, phase.start, config.steps),
+            teacher=teacher,
+            matching=matching,
+            hidden_weight=partial(config.hidden.weight_at, first=phase.start, steps=config.steps),
+        )
+
+    train_step = step_for(config.loss)
+    on_policy = None
+    if config.on_policy.fraction:
+        if sample is None or jax.process_count() > 1:
+            raise UserError(
+                f"train.on_policy.fraction={config.on_policy.fraction} needs someone who samples from the student in "
+                "this process, and a run of one process: set it to 0 here"
+            )
+        on_policy = OnPolicy(config.on_policy, sample, config.seed, phase.start)
+        own_step = step_for(config.on_policy.loss(config.loss))
     eval_step = make_eval_step(decoder.clone(project=jnp.einsum), config.loss, mesh, abstract, teacher)
     sources = {"row_length": config.context, "seed": config.seed, "soft_targets": config.soft_targets}
     loader = Loader(
@@ -146,11 +175,16 @@ def train(
         watchdog.pause()  # the first time it compiles
         return evaluate_groups(watched_eval_step, evaluated(state), heldout, eval_rows, mesh)
 
-    def read(done: int, device_metrics: Mapping[str, jax.Array]) -> dict[str, float]:
-        """Waits for the metrics of step `done` and checks them."""
+    def read(done: int, device_metrics: Mapping[str, jax.Array], said: Mapping[str, float]) -> dict[str, float]:
+        """Waits for the metrics of step `done` and checks them; `said` is what the host knows of it."""
         metrics = {name: float(value) for name, value in jax.device_get(device_metrics).items()}
-        require_healthy(done, metrics, recent_losses, config.spike)
-        recent_losses.append(metrics["loss"])
+        if on_policy is not None and said["on_policy"]:
+            # Losses on samples are of another size than those on data, and no spike among them.
+            require_healthy(done, metrics, (), config.spike)
+        else:
+            require_healthy(done, metrics, recent_losses, config.spike)
+            recent_losses.append(metrics["loss"])
+        metrics |= said
         watchdog.beat()
         # On the host: an accelerator would answer only after the step that it is busy with.
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
@@ -166,7 +200,14 @@ def train(
         skipped = SkippedData(folder, phase.name)
         while True:  # once, and once more after every spike whose data is skipped
             state, stored = standing(
-                checkpoints, phase, card, abstract, optimizer, initial_params, report_damage, averaged=averaged
+                checkpoints,
+                phase,
+                card,
+                abstract,
+                partial(new_state, abstract=abstract, optimizer=optimizer, matching=matching, seed=config.seed),
+                initial_params,
+                report_damage,
+                averaged=averaged,
             )
             start = int(jax.device_get(state.step))
             if profile is not None:
@@ -194,15 +235,25 @@ def train(
             steps = meter.waited(_steps(loader, mesh, config.loader_workers, skipped, phase.start, start, stop))
             try:
                 for step, host_batch in traced(steps, profile, folder / "profile"):
+                    step_with, said = train_step, dict[str, float]()
+                    if on_policy is not None:
+                        samples = None
+                        if on_policy.is_due(step):
+                            watchdog.pause()  # the first time it compiles
+                            samples = on_policy.samples(state.params, step, host_batch)
+                        if samples is not None:
+                            step_with, host_batch = own_step, samples.batch
+                            said = dict(samples.metrics)
+                        said |= {"on_policy": float(samples is not None), "on_policy_share": on_policy.share(step + 1)}
                     batch = put_batch(host_batch, mesh)
                     with jax.transfer_guard("disallow"):
-                        state, device_metrics = train_step(state, batch, *teacher_params)
+                        state, device_metrics = step_with(state, batch, *teacher_params)
                     if unread is not None:
                         metrics = read(*unread)
                         log.write(unread[0], metrics)
                         on_step(unread[0], metrics)
                     done = step + 1
-                    unread = done, device_metrics
+                    unread = done, device_metrics, said
                     preempted = preemption.last(done)
                     evaluates = done % config.eval_every == 0 or done == stop
                     saves = done % config.checkpoint_every == 0 or done == stop or preempted

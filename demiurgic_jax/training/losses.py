@@ -122,7 +122,8 @@ class LossSums(NamedTuple):
     `divergence` by `teacher_weight`). Only `loss` carries a gradient.
 
     `kl` is the forward KL at temperature 1, whatever the loss has: it can be compared between runs. `divergence` is
-    what the loss has.
+    what the loss has. `hidden` is the distance between hidden states where training/hidden_matching.py adds one to the
+    loss; here it is 0.
     """
 
     loss: jax.Array
@@ -133,6 +134,7 @@ class LossSums(NamedTuple):
     correct: jax.Array
     weight: jax.Array
     teacher_weight: jax.Array
+    hidden: jax.Array
 
 
 def _stored_divergence(batch: Batch) -> Callable[..., jax.Array]:
@@ -194,6 +196,7 @@ def chunk_sums(
         correct=jnp.sum(correct * weights),
         weight=jnp.sum(weights),
         teacher_weight=jnp.sum(teacher_weight),
+        hidden=jnp.zeros((), jnp.float32),
     )
 
 

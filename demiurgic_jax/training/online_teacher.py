@@ -78,16 +78,20 @@ class OnlineTeacher:
     def shardings(self) -> Any:
         return jax.tree.map(lambda leaf: leaf.sharding, self.abstract)
 
-    def states(self, params: Any, batch: Batch) -> TeacherStates:
-        """The teacher's part of the loss of `batch`, as one device of a mesh sees it."""
+    def states(self, params: Any, batch: Batch, chosen: tuple[int, ...] = ()) -> tuple[TeacherStates, Any]:
+        """The teacher's part of the loss of `batch`, as one device of a mesh sees it, and what comes out of its
+        `chosen` layers, [len(chosen), B, S, E], if any."""
         network, layout = params["network"], self.decoder.layout
-        hidden_BSE, _ = self.decoder.apply({"params": network}, batch.tokens, batch.positions, batch.segment_ids)
+        hidden_BSE, chosen_PBSE = self.decoder.apply(
+            {"params": network}, batch.tokens, batch.positions, batch.segment_ids, chosen, method="with_layers"
+        )
         stored_VE = unembedding(self.decoder.config, network).astype(self.decoder.compute_dtype)
-        return TeacherStates(
+        states = TeacherStates(
             hidden_BSE,
             layout.gather(stored_VE, ("vocab", "channels")),
             layout.gather(params["real"], ("vocab",)) if "real" in params else None,
         )
+        return states, chosen_PBSE
 
     def place(self, model: TeacherModel) -> Any:
         """Its parameters on the mesh. Each process puts only what its devices hold."""

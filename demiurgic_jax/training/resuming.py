@@ -6,14 +6,13 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
 from demiurgic_jax.checkpoints.card import Card
 from demiurgic_jax.checkpoints.checkpoint import CheckpointFolder
 from demiurgic_jax.checkpoints.reading import DamagedCheckpointError
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.sharding.placement import put_array
-from demiurgic_jax.training.state import TrainState, new_state, restored_state, to_save
+from demiurgic_jax.training.state import TrainState, restored_state, to_save
 
 
 @dataclass(frozen=True)
@@ -34,26 +33,27 @@ def standing(
     phase: Phase,
     card: Card,
     abstract: TrainState,
-    optimizer: optax.GradientTransformation,
+    begin: Callable[[Any], TrainState],
     initial_params: Callable[[], Any],
     report: Callable[[int, DamagedCheckpointError], None],
     *,
     averaged: bool,
 ) -> tuple[TrainState, Card]:
-    """The state of the newest whole checkpoint and its card; of a phase's beginning with `card` and a new optimizer.
+    """The state of the newest whole checkpoint and its card; of a phase's beginning with `card`, and what `begin` makes
+    of its parameters.
 
     Where checkpoints hold an average (`averaged`), training goes on from what it is the average of, and a phase begins
     with the average. Without any checkpoint the parameters are `initial_params()`. Damaged checkpoints are reported and
     moved aside. UserError when the checkpoint is of other data, of another network, or of an earlier phase.
     """
     if checkpoints.latest_step() is None:
-        return new_state(initial_params(), abstract, optimizer), card
+        return begin(initial_params()), card
 
     def restore(step: int) -> tuple[TrainState, Card]:
         counted = put_array(np.int32(step), abstract.step.sharding)
         if step == phase.start:
             params, _ = checkpoints.restore(step, abstract.params)
-            return new_state(jax.device_get(params), abstract, optimizer)._replace(step=counted), card
+            return begin(jax.device_get(params))._replace(step=counted), card
         stored = checkpoints.card(step)
         if step < phase.start:
             raise UserError(

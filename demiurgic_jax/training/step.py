@@ -16,9 +16,10 @@ from demiurgic_jax.sharding.compiler_options import compiler_options
 from demiurgic_jax.sharding.layout import MANUAL_AXES, finish_gradients, per_device
 from demiurgic_jax.sharding.rules import batch_sharding, replicated
 from demiurgic_jax.training.blending import Schedule
+from demiurgic_jax.training.hidden_matching import HiddenMatching, Projection, Trained
 from demiurgic_jax.training.losses import Blend, LossConfig, LossSums, TeacherStates, next_token_loss
 from demiurgic_jax.training.online_teacher import OnlineTeacher
-from demiurgic_jax.training.state import TrainState
+from demiurgic_jax.training.state import PROJECTION_AXES, TrainState
 
 Metrics = dict[str, jax.Array]
 
@@ -33,6 +34,45 @@ def loss_sums(
 ) -> LossSums:
     """Forward pass and losses of one batch, of which each device of a mesh has its part (sharding/layout.py)."""
     hidden_BSE, _ = decoder.apply({"params": params}, batch.tokens, batch.positions, batch.segment_ids)
+    return _output_loss(decoder, params, hidden_BSE, batch, config, blend, teacher)
+
+
+def matched_sums(
+    decoder: Decoder,
+    trained: Trained,
+    batch: Batch,
+    config: LossConfig,
+    blend: Blend | None,
+    teacher: TeacherStates,
+    teacher_PBST: jax.Array,
+    matching: HiddenMatching,
+    weight: jax.Array,
+) -> LossSums:
+    """As `loss_sums`, and `weight` times the distance between hidden states in the loss."""
+    params = trained.student
+    hidden_BSE, student_PBSE = decoder.apply(
+        {"params": params},
+        batch.tokens,
+        batch.positions,
+        batch.segment_ids,
+        matching.student_layers,
+        method="with_layers",
+    )
+    sums = _output_loss(decoder, params, hidden_BSE, batch, config, blend, teacher)
+    projection = decoder.layout.gather(trained.projection, PROJECTION_AXES) if matching.projects else ()
+    distance = matching.distance(student_PBSE, teacher_PBST, batch.loss_weights, projection)
+    return sums._replace(loss=sums.loss + weight * distance, hidden=distance)
+
+
+def _output_loss(
+    decoder: Decoder,
+    params: Any,
+    hidden_BSE: jax.Array,
+    batch: Batch,
+    config: LossConfig,
+    blend: Blend | None,
+    teacher: TeacherStates | None,
+) -> LossSums:
     stored_VE = unembedding(decoder.config, params).astype(decoder.compute_dtype)
     hidden_BSE, stored_VE = alone_in_backward((hidden_BSE, stored_VE))
     return hidden_loss(decoder.layout, hidden_BSE, stored_VE, batch, config, blend, teacher)
@@ -83,24 +123,31 @@ def make_gradients(
     abstract: TrainState,
     grad_accum_steps: int = 1,
     teacher: OnlineTeacher | None = None,
-) -> Callable[[Any, Batch, Blend | None, Any], tuple[Any, LossSums]]:
+    matching: HiddenMatching | None = None,
+) -> Callable[[Any, Batch, Any, Any], tuple[Any, LossSums]]:
     """(params, batch, blend, the teacher's params) → gradients of the summed loss, float32, laid out like the
     parameters, and the sums. Without a blend the loss config's α and T hold, without a teacher's params there is none.
+    With a `matching` the params are `Trained`, and with the blend comes the weight of the hidden states.
 
     With `grad_accum_steps` > 1 each device takes its rows in as many parts and adds the gradients up.
     """
 
-    def gradients(params: Any, batch: Batch, blend: Blend | None, teacher_params: Any) -> tuple[Any, LossSums]:
+    def gradients(params: Any, batch: Batch, blend: Any, teacher_params: Any) -> tuple[Any, LossSums]:
         # Before the student, and outside of what is differentiated: of the teacher nothing waits for a backward pass.
-        states = teacher.states(teacher_params, batch) if teacher is not None else None
+        states, chosen = None, None
+        if teacher is not None:
+            states, chosen = teacher.states(teacher_params, batch, matching.teacher_layers if matching else ())
 
         def objective(params: Any) -> tuple[jax.Array, LossSums]:
-            sums = loss_sums(decoder, params, batch, loss, blend, states)
+            if matching is None or states is None or chosen is None:
+                sums = loss_sums(decoder, params, batch, loss, blend, states)
+            else:
+                sums = matched_sums(decoder, params, batch, loss, blend[0], states, chosen, matching, blend[1])
             return sums.loss, sums
 
         return jax.grad(objective, has_aux=True)(params)
 
-    def accumulated(params: Any, batch: Batch, blend: Blend | None, teacher_params: Any) -> tuple[Any, LossSums]:
+    def accumulated(params: Any, batch: Batch, blend: Any, teacher_params: Any) -> tuple[Any, LossSums]:
         def add(carry: Any, part: Batch) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, carry, gradients(params, part, blend, teacher_params)), None
 
@@ -112,15 +159,22 @@ def make_gradients(
     compute = gradients if grad_accum_steps == 1 else accumulated
     if mesh.size == 1:
         return compute
-    specs = jax.tree.map(lambda leaf: leaf.sharding.spec, abstract.params)
+    specs = jax.tree.map(lambda leaf: leaf.sharding.spec, _trained(abstract, matching))
     whole = replicated(mesh).spec
     teacher_specs = whole if teacher is None else jax.tree.map(lambda sharding: sharding.spec, teacher.shardings)
 
-    def on_one_device(params: Any, batch: Batch, blend: Blend | None, teacher_params: Any) -> tuple[Any, LossSums]:
+    def on_one_device(params: Any, batch: Batch, blend: Any, teacher_params: Any) -> tuple[Any, LossSums]:
         grads, sums = compute(params, batch, blend, teacher_params)
         return finish_gradients(mesh, grads, specs), jax.lax.psum(sums, MANUAL_AXES)
 
     return per_device(mesh, on_one_device, (specs, batch_sharding(mesh).spec, whole, teacher_specs), (specs, whole))
+
+
+def _trained(state: TrainState, matching: HiddenMatching | None) -> Any:
+    """What the loss is differentiated for, of a state or of an abstract one."""
+    if matching is None:
+        return state.params
+    return Trained(state.params, state.projection.weights if matching.projects else ())
 
 
 def make_train_step(
@@ -133,23 +187,39 @@ def make_train_step(
     *,
     schedule: Schedule | None = None,
     teacher: OnlineTeacher | None = None,
+    matching: HiddenMatching | None = None,
+    hidden_weight: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Jitted (state, batch) → (state, metrics), with a teacher (state, batch, its params); the state is donated.
 
     Gradients of the summed loss are divided once by the whole batch's weight, so that uneven masks weigh as in one
-    large batch, whatever the number of devices and of parts. `schedule` moves α and T.
+    large batch, whatever the number of devices and of parts. `schedule` moves α and T. With a `matching` the hidden
+    states have the weight `hidden_weight(step)`.
     """
-    compute = make_gradients(decoder, loss, mesh, abstract, grad_accum_steps, teacher)
+    compute = make_gradients(decoder, loss, mesh, abstract, grad_accum_steps, teacher, matching)
 
     def step(state: TrainState, batch: Batch, *teacher_params: Any) -> tuple[TrainState, Metrics]:
         blend = schedule(state.step) if schedule is not None else None
-        grads, sums = compute(state.params, batch, blend, teacher_params[0] if teacher_params else None)
+        share = hidden_weight(state.step) if matching is not None and hidden_weight is not None else None
+        grads, sums = compute(
+            _trained(state, matching),
+            batch,
+            blend if share is None else (blend, share),
+            teacher_params[0] if teacher_params else None,
+        )
         weight = jnp.maximum(sums.weight, 1e-9)
         grads = jax.tree.map(lambda g: g / weight, grads)
+        said, projection = blend._asdict() if blend is not None else {}, state.projection
+        if matching is not None and share is not None:
+            grads, d_projection = grads
+            said |= {"hidden": sums.hidden / weight, "hidden_weight": share}
+            if matching.projects:
+                moved, moments = matching.optimizer.update(d_projection, projection.moments, projection.weights)
+                projection = Projection(optax.apply_updates(projection.weights, moved), moments)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = means(sums) | {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
-        return TrainState(state.step + 1, params, opt_state), metrics | (blend._asdict() if blend is not None else {})
+        return TrainState(state.step + 1, params, opt_state, projection), metrics | said
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     return jax.jit(
@@ -174,7 +244,7 @@ def make_eval_step(
     in_shardings = (shardings, batch_sharding(mesh), *([teacher.shardings] if teacher is not None else []))
 
     def sums(params: Any, batch: Batch, *teacher_params: Any) -> LossSums:
-        states = teacher.states(teacher_params[0], batch) if teacher is not None else None
+        states = teacher.states(teacher_params[0], batch)[0] if teacher is not None else None
         return loss_sums(decoder, params, batch, loss, teacher=states)
 
     if mesh.size > 1:

@@ -19,6 +19,11 @@ TPUs in part the analytic model's (docs/performance.md). It is said anew by
 Other amounts of these chips and several TPU slices (`2xv5p-128`) are laid out alike; `--config.context=8192` or `16384`
 makes rows longer and fewer. `docs/training.md` says how a run is started on several hosts.
 
+With a teacher's weights at hand, `--config.open_teacher=FOLDER` (Hugging Face, or a GGUF file) has the student learn
+its distribution too, in its tokens: nine tenths of the steps from samples stored beside the code (at most 40 bytes a
+token), the last tenth with the teacher in the step in eight bits. A quarter of those learn from the student's own
+texts; that share is `--config.on_policy`, and must be 0 where the run has several processes.
+
 Expected, not measured: the shape of Llama 2 70B. 40 B tokens from random numbers are far too few for it: give it
 weights to start from (`--config.init.kind=checkpoint --config.init.checkpoint=DIR`), whom the same run teaches the
 five skills.
@@ -26,8 +31,11 @@ five skills.
 
 from ml_collections import ConfigDict
 
-from experiments.configs._student import student
+from experiments.configs._student import student, taught_openly
 
 
-def get_config(hardware: str = "64xA100-80GB", context: int = 4096) -> ConfigDict:
-    return student("70b", hardware, context, tokens=40e9, answers=50_000, learning_rate=1.5e-4)
+def get_config(
+    hardware: str = "64xA100-80GB", context: int = 4096, open_teacher: str = "", on_policy: float = 0.25
+) -> ConfigDict:
+    config = student("70b", hardware, context, tokens=40e9, answers=50_000, learning_rate=1.5e-4)
+    return taught_openly(config, open_teacher, on_policy) if open_teacher else config

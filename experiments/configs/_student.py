@@ -1,5 +1,7 @@
 """What the experiments from 1B to 70B have in common: `quickstart` with other amounts, for hardware by its name."""
 
+from pathlib import Path
+
 from ml_collections import ConfigDict
 
 from demiurgic_jax.model.config import named_config
@@ -77,4 +79,33 @@ def student(
     )
     config.train.loss.update({"distill_weight": 0.0, "z_loss": 1e-4, "chunk_tokens": 512})
     config.evaluate.update({"max_tokens": 256, "max_context": context})
+    return config
+
+
+def taught_openly(config: ConfigDict, teacher: str, on_policy: float) -> ConfigDict:
+    """`config` with a teacher whose weights are in `teacher`: served here, and its distribution learnt in two phases.
+
+    Most steps read stored soft targets, which cost what text costs. The last tenth has the teacher in the step, where
+    the share `on_policy` of the steps are the student's own texts (Agarwal et al. 2024, arXiv:2306.13649).
+    """
+    config.teacher.update(
+        {"path": teacher, "url": "", "model": Path(teacher).name, "api_key_env": "", "budget_dollars": 0.0}
+        | {"dollars_per_million_input": -1.0, "dollars_per_million_output": -1.0}
+    )
+    config.tokenizer.update({"kind": "teacher", "vocab_size": 0})
+    config.shards.update({"soft_targets": 40, "soft_target_kind": "sampled"})
+    config.train.soft_targets = 40
+    config.train.loss.distill_weight = 0.9
+    late = max(1, config.train.steps // 10)
+    config.phases = (
+        {"name": "soft_targets", "steps": config.train.steps - late},
+        {
+            "name": "online",
+            "steps": late,
+            "soft_targets": 0,
+            "teacher": {"online": True, "weights": "int8"},
+            "on_policy": {"fraction": on_policy, "divergence": "reverse_kl"},
+            "optimizer": {"warmup_steps": late // 20, "learning_rate": config.train.optimizer.learning_rate / 3},
+        },
+    )
     return config

@@ -164,6 +164,23 @@ def get_config() -> ConfigDict:
             },
             # Whether config.teacher.path runs in the step, in the place of stored soft targets; weights: or int8
             "teacher": {"online": False, "weights": "compute"},
+            # Hidden states brought near to the online teacher's
+            "hidden": {
+                "weight": 0.0,  # of their mean distance in the loss; 0: none
+                "measure": "cosine",  # mse
+                "layers": (),  # pairs (student's, teacher's), counted from 0; empty: the last ones
+                "schedule": "constant",  # linear, cosine: to the final weight, over a fraction of the steps
+                "fraction": 1.0,
+                "final_weight": 0.0,
+            },
+            # The share of the steps that learn from the student's own samples, judged by the online teacher; 0: none
+            "on_policy": {
+                "fraction": 0.0,
+                "prompt_tokens": 128,  # of a document's beginning, at most
+                "max_tokens": 128,  # of a sample
+                "temperature": 1.0,
+                "divergence": "",  # of the loss there; empty: as train.loss says
+            },
             "metrics": {
                 "dollars_per_hour": 0.0,  # of all machines; 0: the list price of chips that have one
                 "chip_tflops": 0.0,  # dense peak of one device, for MFU; 0: of chips that are known

@@ -17,6 +17,7 @@ from demiurgic_jax.training.metrics import parameter_overview, read_metrics
 from demiurgic_jax.training.online_teacher import TeacherModel
 from demiurgic_jax.training.optimizer import make_optimizer
 from demiurgic_jax.training.phases import PhasePlan, train_in_phases
+from experiments.own_samples import check_own_samples, own_sampler
 from experiments.progress import StageProgress
 from experiments.scoring import check_watching, watching
 from experiments.stages.cache import cache_folder
@@ -50,6 +51,7 @@ def _check(run: Run) -> None:
         if sampled and run.config.shards.soft_targets and phase.train.soft_targets:
             phase.train.loss.require_linear()
     check_watching(run)
+    check_own_samples(run)
 
 
 def _inputs(run: Run) -> Mapping[str, Any]:
@@ -101,7 +103,15 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
         if phase.train.teacher.online:
             require_teacher_fits(phase.train, model, local_teacher(run, cache_folder(), progress).config)
     train_in_phases(
-        [PhasePlan(phase.name, priced(phase.train), mixture(run, phase.train.mixture)) for phase in phases],
+        [
+            PhasePlan(
+                phase.name,
+                priced(phase.train),
+                mixture(run, phase.train.mixture),
+                own_sampler(run, phase.train, model, tokenizer),
+            )
+            for phase in phases
+        ],
         model,
         tokenizer,
         {"heldout": shard_set(run, "heldout")},

@@ -11,6 +11,7 @@ from demiurgic_jax.training.config import TrainConfig
 from experiments.configs._layouts import LAYOUTS, layout
 from experiments.configuration import as_dataclass, config_docstring, config_names, load_config
 from experiments.run import main
+from experiments.training_phases import phase_configs
 from tools.plan import planned_model
 
 NAMED = [name for name in config_names() if not name.startswith("quickstart")]
@@ -78,3 +79,22 @@ def test_what_the_command_line_says_goes_over_what_the_hardware_decides():
 def test_a_laptop_is_told_that_code_is_missing(tmp_path, capsys):
     assert main(["--config=7b_distill", "--stages=seeds", f"--workdir={tmp_path}/run"]) == 2
     assert "source folder code does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name in NAMED if name.endswith("_distill")])
+def test_an_open_teacher_teaches_in_two_phases(name):
+    """Stored samples of its distribution first, then itself in the step and the student's own texts."""
+    stored, online = phase_configs(load_config(name, [("open_teacher", "weights/some-coder")]))
+    plain = load_config(name)
+    assert stored.train.steps + online.train.steps == plain.train.steps
+    assert (stored.train.soft_targets, stored.train.teacher.online, stored.train.on_policy.fraction) == (40, False, 0)
+    assert (online.train.soft_targets, online.train.teacher.weights, online.train.on_policy.fraction) == (
+        0,
+        "int8",
+        0.25,
+    )
+    assert (
+        phase_configs(load_config(name, [("open_teacher", "w"), ("on_policy", "0")]))[1].train.on_policy.fraction == 0
+    )
+    stored.train.loss.require_linear()
+    assert "--config.open_teacher=FOLDER" in config_docstring(name)

@@ -8,9 +8,16 @@ import pytest
 
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import named_config
-from demiurgic_jax.planning.online_teacher import device_bytes, require_teacher_fits, student_bytes, teacher_bytes
+from demiurgic_jax.planning.online_teacher import (
+    device_bytes,
+    hidden_bytes,
+    require_teacher_fits,
+    student_bytes,
+    teacher_bytes,
+)
 from demiurgic_jax.sharding.mesh import MeshShape
 from demiurgic_jax.training.config import TrainConfig
+from demiurgic_jax.training.hidden_matching import HiddenConfig
 from demiurgic_jax.training.losses import LossConfig
 from demiurgic_jax.training.online_teacher import TeacherConfig
 
@@ -47,3 +54,12 @@ def test_weights_in_eight_bits_and_more_devices_need_less():
 def test_this_machine_has_room_for_a_small_one():
     assert device_bytes(jax.local_devices()[0]) > 1e8
     require_teacher_fits(TRAIN, STUDENT, TEACHER)
+
+
+def test_matched_hidden_states_are_counted():
+    """Two pairs: a projection with two moments and a gradient, spread over fsdp, and the states in bfloat16."""
+    matched = replace(TRAIN, hidden=HiddenConfig(1.0, layers=((0, 3), (1, 9))))
+    projection = 4 * 2 * STUDENT.embed_dim * TEACHER.embed_dim * 4 / 2
+    states = 2 * 64 * 2 * (2 * STUDENT.embed_dim + TEACHER.embed_dim)
+    assert hidden_bytes(matched, STUDENT, TEACHER) == pytest.approx(projection + states, rel=0.01)
+    assert hidden_bytes(TRAIN, STUDENT, TEACHER) == 0

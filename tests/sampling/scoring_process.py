@@ -33,7 +33,7 @@ score_shards(
     config,
     params,
     load_tokenizer(given / "tokenizer"),
-    ScoringConfig(8, 0.95, 64, batch_tokens=128),
+    ScoringConfig(8, 0.95, 64, batch_tokens=128, kind="sampled"),
     teacher="small",
     part=(index, count),
     progress=report,

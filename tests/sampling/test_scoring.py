@@ -11,7 +11,7 @@ import pytest
 from demiurgic_jax.data.document import Document
 from demiurgic_jax.data.sentencepiece_tokenizer import SentencePieceTokenizer, train_sentencepiece
 from demiurgic_jax.data.shards import ShardSet, write_shards
-from demiurgic_jax.data.soft_targets import SoftTargets
+from demiurgic_jax.data.soft_targets import SOFT_TARGET_KINDS, SoftTargets
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoder import Decoder
@@ -87,6 +87,11 @@ def test_top_p_keeps_the_likeliest_entries_that_reach_it(documents, score):
     [
         ({"top_k": 0, "top_p": 1.0, "row_length": 64}, "top_k is 0"),
         ({"top_k": 256, "top_p": 1.0, "row_length": 64}, "top_k is 256: give 1 to 255"),
+        ({"top_k": 0, "top_p": 1.0, "row_length": 64, "kind": "sampled"}, "0 samples .*: give 2 to 255"),
+        (
+            {"top_k": 8, "top_p": 1.0, "row_length": 64, "kind": "all"},
+            "kind 'all' are unknown: choose top_p or sampled",
+        ),
         ({"top_k": 8, "top_p": 0.0, "row_length": 64}, "top_p is 0"),
         ({"top_k": 8, "top_p": 1.0, "row_length": 4096}, "row_length is 4096: give 2 to the teacher's context of 1024"),
     ],
@@ -157,10 +162,11 @@ def test_ids_without_a_piece_are_never_targets(config: ModelConfig, params: dict
         Scorer(config, params, scoring, config.vocab_size + 1)
 
 
-def test_logits_that_are_nan_are_refused_with_their_place(config: ModelConfig, params: dict):
+@pytest.mark.parametrize("kind", SOFT_TARGET_KINDS)
+def test_logits_that_are_nan_are_refused_with_their_place(config: ModelConfig, params: dict, kind: str):
     spoilt = {**params, "final_norm": np.full_like(params["final_norm"], np.nan)}
     with pytest.raises(UserError, match="at token 0 of document 0 are NaN"):
-        next(score_documents(config, spoilt, [np.arange(9)], ScoringConfig(8, 1.0, 64)))
+        next(score_documents(config, spoilt, [np.arange(9)], ScoringConfig(8, 1.0, 64, kind=kind)))
 
 
 def test_the_largest_are_found_by_blocks():

@@ -28,7 +28,7 @@ def dense_sums(
     targets, weights = batch.targets.reshape(-1), batch.loss_weights.reshape(-1).astype(np.float64)
     logits_NV = hidden_NE @ unembedding_VE.T
     totals = {name: 0.0 for name in ("loss", "cross_entropy", "kl", "divergence", "z_loss", "correct")}
-    totals |= {"weight": float(weights.sum()), "teacher_weight": 0.0}
+    totals |= {"weight": float(weights.sum()), "teacher_weight": 0.0, "hidden": 0.0}
     d_logits_NV = np.zeros_like(logits_NV)
     for n, logits_V in enumerate(logits_NV):
         log_z = np.log(np.exp(logits_V - logits_V.max()).sum()) + logits_V.max()

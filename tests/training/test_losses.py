@@ -268,10 +268,11 @@ def test_samples_are_compared_without_a_rest_and_without_being_normalised():
 
 
 def test_the_mean_gradient_over_samples_is_that_of_the_whole_distribution():
-    """Of the same four tokens in 128 rows, each with samples of its own."""
+    """Of the same four tokens in 1,024 rows, each with samples of its own."""
     hidden, unembedding, batch = random_case(12, B=1, S=4, V=300, teacher=False)
     teacher = random_teacher(13, hidden, unembedding, scale=0.5)
-    draws, K = 128, 8
+    draws, K = 1024, 8
+    batch.loss_weights[:] = [[1.0, 0.5, 2.0, 1.5]]
     hidden, batch = jax.tree.map(lambda x: np.tile(x, (draws, *[1] * (x.ndim - 1))), (hidden, batch))
     teacher = teacher._replace(hidden=np.tile(teacher.hidden, (draws, 1, 1)))
     _, whole = sums_and_gradients(hidden, unembedding, batch, LossConfig(1.0), teacher=teacher)

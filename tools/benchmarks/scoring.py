@@ -4,8 +4,8 @@
 
 Both take the same documents in the same padded batches, in turns, so that a busy machine slows both alike. The bare
 pass makes hidden states and float32 logits, a chunk of tokens at a time, and keeps the largest of each; scoring makes
-log-probabilities, takes the K likeliest, cuts them by top-p and writes shards to a disk. Medians of tokens per second
-are printed, padding not counted; 0.9 of the bare pass is what is wanted.
+log-probabilities, draws up to K entries or takes the likeliest up to top-p, and writes shards to a disk. Medians of
+tokens per second are printed, padding not counted; 0.9 of the bare pass is what is wanted.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import numpy as np
 
 from demiurgic_jax.data.document import Document
 from demiurgic_jax.data.shards import ShardSet, write_shards
+from demiurgic_jax.data.soft_targets import SOFT_TARGET_KINDS
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.interop.imported import ImportedModel, import_model
 from demiurgic_jax.model.decoder import Decoder, unembedding
@@ -36,12 +37,13 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=4096, help="tokens of a turn (default: %(default)s)")
     parser.add_argument("--turns", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--row-length", type=int, default=512)
-    parser.add_argument("--top-k", type=int, default=32)
+    parser.add_argument("--kind", choices=SOFT_TARGET_KINDS, default="sampled")
+    parser.add_argument("--top-k", type=int, default=40)
     parser.add_argument("--top-p", type=float, default=0.98)
     options = parser.parse_args()
     try:
         teacher = import_model(options.teacher)
-        scoring = ScoringConfig(options.top_k, options.top_p, options.row_length)
+        scoring = ScoringConfig(options.top_k, options.top_p, options.row_length, kind=options.kind)
         report(teacher, code_documents(teacher, options.code, options.tokens), scoring, options.turns)
     except UserError as error:
         print(f"scoring: {error}", file=sys.stderr)
