@@ -104,12 +104,23 @@ def test_ways_are_compared_and_what_is_finished_is_kept(teacher, code, tmp_path)
 
 def test_a_student_of_the_teachers_own_text(teacher, code, tmp_path):
     told = compare(
-        teacher, code, tmp_path, "--study=imitation", "--ways=soft", "--seeds=0", "--prefix=8", "--keep-checkpoints"
+        teacher,
+        code,
+        tmp_path,
+        "--study=imitation",
+        "--ways=soft,on_policy",
+        "--seeds=0",
+        "--prefix=8",
+        "--keep-checkpoints",
     )
     assert told.returncode == 0, told.stderr
     assert "demiurgic-mini: cross-entropy" in told.stdout
     assert "the teacher's text: KL to the teacher" in told.stdout
     assert (tmp_path / "runs" / "soft-0" / "checkpoints" / "3").is_dir()
+    steps = [
+        json.loads(line) for line in (tmp_path / "runs" / "on_policy-0" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert any(step.get("on_policy") for step in steps)
     said = ShardSet(tmp_path / "shards" / "sampled").read(0)
     # What the teacher was given is not learnt, and has no targets.
     assert said.loss_mask[:8].sum() == 0
