@@ -116,7 +116,7 @@ def test_a_student_of_the_teachers_own_text(teacher, code, tmp_path):
     assert told.returncode == 0, told.stderr
     assert "demiurgic-mini: cross-entropy" in told.stdout
     assert "the teacher's text: KL to the teacher" in told.stdout
-    assert (tmp_path / "runs" / "soft-0" / "checkpoints" / "3").is_dir()
+    assert (tmp_path / "runs" / "soft-0" / "checkpoints" / "6").is_dir()
     steps = [
         json.loads(line) for line in (tmp_path / "runs" / "on_policy-0" / "metrics.jsonl").read_text().splitlines()
     ]
