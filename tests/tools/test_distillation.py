@@ -1,6 +1,10 @@
 """`tools.benchmarks.distillation` from one command line to its table, with a tiny teacher."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import pytest
@@ -11,11 +15,13 @@ from demiurgic_jax.data.sentencepiece_tokenizer import train_sentencepiece
 from demiurgic_jax.data.shards import ShardSet
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoder import Decoder, init_params
+from experiments.stages.cache import cache_folder
 from tools import export_model
 from tools.benchmarks.distillation import main
 from tools.benchmarks.distillation_table import table
 
-SMALL = "--layers=2 --steps=3 --batch-size=8 --context=16 --file-tokens=64 --heldout-tokens=128 --pool=2 --samples=20"
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = "--layers=2 --steps=3 --batch-size=2 --context=32 --file-tokens=64 --heldout-tokens=128 --pool=2 --samples=20"
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +36,7 @@ def _compiled_programs_stay_where_tests_keep_them():
 def code(tmp_path_factory):
     """A folder of small files, no two alike."""
     folder = tmp_path_factory.mktemp("code")
-    for number in range(48):
+    for number in range(64):
         text = f'"""Module {number}."""\n\n\ndef total_{number}(items):\n    return sum(items) + {number}\n'
         (folder / f"module_{number}.py").write_text(text * 3)
     return folder
@@ -50,61 +56,84 @@ def teacher(code, tmp_path_factory):
 
 
 def compare(teacher, code, workdir, *more):
-    return main([str(teacher), f"--code={code}", f"--workdir={workdir}", *SMALL.split(), *more])
+    """The command, on one device, as on a laptop."""
+    command = [sys.executable, "-m", "tools.benchmarks.distillation", str(teacher), f"--code={code}"]
+    environment = {**os.environ, "DEMIURGIC_CACHE": str(cache_folder() / "test-distillation")}
+    return subprocess.run(
+        [*command, f"--workdir={workdir}", *SMALL.split(), *more],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
-def test_ways_are_compared_and_what_is_finished_is_kept(teacher, code, tmp_path, capsys):
-    assert compare(teacher, code, tmp_path / "w", "--ways=text,online", "--seeds=0") == 0
-    told = capsys.readouterr()
-    rows = [line.split(" | ") for line in told.out.splitlines() if line.startswith("|")]
+def test_ways_are_compared_and_what_is_finished_is_kept(teacher, code, tmp_path):
+    told = compare(teacher, code, tmp_path, "--ways=text,online", "--seeds=0")
+    assert told.returncode == 0, told.stderr
+    rows = [line.split(" | ") for line in told.stdout.splitlines() if line.startswith("|")]
     assert [row[0].strip("| ") for row in rows[2:]] == [
         *("the student, untrained", "the teacher", "text", "online", "online against text"),
     ]
-    fixed = json.loads((tmp_path / "w" / "fixed.json").read_text())
+    fixed = json.loads((tmp_path / "fixed.json").read_text())
     # Against itself, in the same rows and the same float32, the teacher is nothing off.
     assert fixed["rows"]["the teacher"]["code/kl"] == pytest.approx(0, abs=1e-5)
     assert fixed["rows"]["the student, untrained"]["code/kl"] > 1e-3
-    assert "text-0, run 1 of 2: step 3 of 3" in told.err
-    assert (tmp_path / "w" / "table.md").read_text() == told.out
-    assert (tmp_path / "w" / "table.svg").read_text().startswith("<?xml")
-    results = {path.parent.name: path.read_text() for path in (tmp_path / "w" / "runs").glob("*/result.json")}
+    assert "text-0, run 1 of 2: step 3 of 3" in told.stderr
+    assert (tmp_path / "table.md").read_text() == told.stdout
+    assert (tmp_path / "table.svg").read_text().startswith("<?xml")
+    results = {path.parent.name: path.read_text() for path in (tmp_path / "runs").glob("*/result.json")}
     assert len(set(results.values())) == 2  # each way gave something else
-    assert not list((tmp_path / "w" / "runs").glob("*/checkpoints"))
+    assert not list((tmp_path / "runs").glob("*/checkpoints"))
 
     # Another way joins; what is there is not made again.
-    assert compare(teacher, code, tmp_path / "w", "--ways=text,online,soft", "--seeds=0") == 0
-    told = capsys.readouterr()
-    assert "soft-0, run 1 of 1" in told.err
-    assert "| soft against online | " in told.out
+    told = compare(teacher, code, tmp_path, "--ways=text,online,soft", "--seeds=0")
+    assert told.returncode == 0, told.stderr
+    assert "soft-0, run 1 of 1" in told.stderr
+    assert "| soft against online | " in told.stdout
+    assert "bytes of sampled targets a token" in told.stdout
     for name, text in results.items():
-        assert (tmp_path / "w" / "runs" / name / "result.json").read_text() == text
+        assert (tmp_path / "runs" / name / "result.json").read_text() == text
 
     # One table is of one comparison.
-    assert compare(teacher, code, tmp_path / "w", "--learning-rate=0.1") == 2
-    assert "holds runs with --learning-rate 0.0004, not 0.1" in capsys.readouterr().err
+    told = compare(teacher, code, tmp_path, "--learning-rate=0.1")
+    assert told.returncode == 2
+    assert "holds runs with --learning-rate 0.0004, not 0.1" in told.stderr
 
 
-def test_a_student_of_the_teachers_own_text(teacher, code, tmp_path, capsys):
-    more = ("--study=imitation", "--ways=soft", "--seeds=0", "--prefix=4", "--keep-checkpoints")
-    assert compare(teacher, code, tmp_path / "w", *more) == 0
-    told = capsys.readouterr().out
-    assert "demiurgic-mini: cross-entropy" in told
-    assert "the teacher's text: KL to the teacher" in told
-    assert len(list((tmp_path / "w" / "runs").glob("*/checkpoints/3"))) == 1
-    said = ShardSet(tmp_path / "w" / "shards" / "sampled").read(0)
+def test_a_student_of_the_teachers_own_text(teacher, code, tmp_path):
+    told = compare(
+        teacher,
+        code,
+        tmp_path,
+        "--study=imitation",
+        "--ways=soft,on_policy",
+        "--seeds=0",
+        "--prefix=8",
+        "--keep-checkpoints",
+    )
+    assert told.returncode == 0, told.stderr
+    assert "demiurgic-mini: cross-entropy" in told.stdout
+    assert "the teacher's text: KL to the teacher" in told.stdout
+    assert (tmp_path / "runs" / "soft-0" / "checkpoints" / "6").is_dir()
+    steps = [
+        json.loads(line) for line in (tmp_path / "runs" / "on_policy-0" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert any(step.get("on_policy") for step in steps)
+    said = ShardSet(tmp_path / "shards" / "sampled").read(0)
     # What the teacher was given is not learnt, and has no targets.
-    assert said.loss_mask[:4].sum() == 0
-    assert said.loss_mask[4:].all()
-    assert said.soft_targets.counts[:3].sum() == 0
+    assert said.loss_mask[:8].sum() == 0
+    assert said.loss_mask[8:].all()
+    assert said.soft_targets.counts[:7].sum() == 0
 
 
-def test_a_student_with_a_tokenizer_of_its_own(teacher, code, tmp_path, capsys):
-    more = ("--study=tokenizer", "--ways=soft", "--seeds=0", "--vocab-size=380")
-    assert compare(teacher, code, tmp_path / "w", *more) == 0
-    told = capsys.readouterr().out
-    assert "code: bits per byte" in told
-    assert "the teacher |" not in told  # it has no figure in the student's tokens
-    assert ShardSet(tmp_path / "w" / "shards" / "top_p").manifest["soft_target_positions"] > 0
+def test_a_student_with_a_tokenizer_of_its_own(teacher, code, tmp_path):
+    told = compare(teacher, code, tmp_path, "--study=tokenizer", "--ways=soft", "--seeds=0", "--vocab-size=380")
+    assert told.returncode == 0, told.stderr
+    assert "code: bits per byte" in told.stdout
+    assert "the teacher |" not in told.stdout  # it has no figure in the student's tokens
+    assert ShardSet(tmp_path / "shards" / "top_p").manifest["soft_target_positions"] > 0
 
 
 def test_the_table_has_means_deviations_and_paired_differences():
@@ -136,11 +165,12 @@ def test_the_table_has_means_deviations_and_paired_differences():
     [
         ("--ways=text,sofd", "the way 'sofd' is unknown"),
         ("--study=tokenizer --ways=online", "the way online needs one tokenizer"),
+        ("--code=nowhere", "nowhere has 0 Python files of code"),
         ("--steps=4000", "tokens short: take fewer steps"),
     ],
 )
 def test_mistakes_are_named(teacher, code, tmp_path, capsys, more, said):
-    assert compare(teacher, code, tmp_path / "w", *more.split()) == 2
+    assert main([str(teacher), f"--code={code}", f"--workdir={tmp_path}", *SMALL.split(), *more.split()]) == 2
     assert said in capsys.readouterr().err
 
 

@@ -21,6 +21,8 @@ ways:    text         cross-entropy of the text's own tokens
          soft_reverse, soft_jsd   reverse KL and JSD(0.5) to the same
          online       forward KL to the teacher's whole distribution, in the step (not for tokenizer)
          online_int8  the same with the teacher's weights in eight bits
+         hidden       online, and 1 - the cosine between the two's last hidden states
+         on_policy    online, and a quarter of the steps on the student's own continuations
 
 The table goes to stdout and, after each run, to DIR/table.md, as mean ± standard deviation over the seeds, with a
 picture in DIR/table.svg. Seeds come before ways, so that a comparison that is stopped early is still one. Finished
@@ -33,9 +35,11 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from demiurgic_jax.checkpoints.checkpoint import open_model
 from demiurgic_jax.data.shards import ShardSet
@@ -45,13 +49,10 @@ from demiurgic_jax.interop.imported import ImportedModel, import_model
 from demiurgic_jax.interop.pruning import evenly_spaced, keep_layers
 from demiurgic_jax.interop.vocabulary_trimming import trim_vocabulary
 from demiurgic_jax.model.config import ModelConfig
-from demiurgic_jax.sampling.scoring import ScoringConfig
-from demiurgic_jax.training.config import COMPUTE_DTYPES, TrainConfig
+from demiurgic_jax.sampling.sampled_tokens import sampled_tokens
+from demiurgic_jax.training.config import COMPUTE_DTYPES
 from demiurgic_jax.training.loop import train
-from demiurgic_jax.training.losses import LossConfig
-from demiurgic_jax.training.metrics import MetricsConfig
-from demiurgic_jax.training.online_teacher import TeacherConfig, TeacherModel
-from demiurgic_jax.training.optimizer import OptimizerConfig
+from demiurgic_jax.training.online_teacher import TeacherModel
 from experiments.stages.cache import prepare_jax
 from experiments.student import rows_for
 from tools.benchmarks.distillation_data import (
@@ -66,17 +67,9 @@ from tools.benchmarks.distillation_data import (
 )
 from tools.benchmarks.distillation_measures import HeldOut, held_out
 from tools.benchmarks.distillation_table import write_table
+from tools.benchmarks.distillation_ways import WAYS, kind_of, scoring_config, train_config
 
 STUDIES = ("targets", "imitation", "tokenizer")
-WAYS: Mapping[str, Mapping[str, Any]] = {
-    "text": {},
-    "soft": {"divergence": "forward_kl", "kind": "sampled"},
-    "soft_top_p": {"divergence": "forward_kl", "kind": "top_p"},
-    "soft_reverse": {"divergence": "reverse_kl", "kind": "top_p"},
-    "soft_jsd": {"divergence": "jsd", "kind": "top_p"},
-    "online": {"teacher": TeacherConfig(online=True)},
-    "online_int8": {"teacher": TeacherConfig(True, "int8")},
-}
 MINI_ROW = 512  # tokens of a problem with its answer
 NO_SETTINGS = {"teacher", "workdir", "ways", "seeds", "keep_checkpoints"}  # what two commands on one DIR may differ in
 
@@ -103,12 +96,6 @@ class Comparison:
 
     def measure(self, model: ModelConfig, params: Any) -> dict[str, float]:
         return {name: value for each in self.heldout for name, value in each.measure(model, params).items()}
-
-
-def kind_of(way: str, one_tokenizer: bool) -> str | None:
-    """The kind of soft targets that a way reads; None for none."""
-    kind = WAYS[way].get("kind")
-    return kind if one_tokenizer or kind is None else "top_p"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -267,17 +254,6 @@ def prepared(teacher: ImportedModel, options: argparse.Namespace, ways: Sequence
     return Comparison(teacher, tokenizer, student, params, text, scored, measured)
 
 
-def scoring_config(options: argparse.Namespace, kind: str) -> ScoringConfig:
-    return ScoringConfig(
-        options.samples if kind == "sampled" else options.top_k,
-        options.top_p,
-        options.context,
-        COMPUTE_DTYPES[options.compute_dtype],
-        batch_tokens=1024,
-        kind=kind,
-    )
-
-
 def unlearnt(comparison: Comparison, options: argparse.Namespace) -> dict[str, Any]:
     """What is known before the first run: sizes, the teacher's own figures, the student's before it learnt."""
     teacher, tokenizer = comparison.teacher, comparison.tokenizer
@@ -306,6 +282,18 @@ def run(comparison: Comparison, options: argparse.Namespace, way: str, seed: int
             flush=True,
         )
 
+    def sample(params: Any, prompts: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
+        return sampled_tokens(
+            comparison.student,
+            jax.device_get(params),
+            comparison.tokenizer,
+            prompts,
+            seed=seed,
+            max_tokens=config.on_policy.max_tokens,
+            temperature=config.on_policy.temperature,
+            max_context=options.context,
+        )
+
     teacher = comparison.teacher
     train(
         config,
@@ -318,6 +306,7 @@ def run(comparison: Comparison, options: argparse.Namespace, way: str, seed: int
         provenance={"study": options.study, "way": way, "seed": seed},
         on_step=say,
         open_teacher=lambda: TeacherModel(teacher.config, teacher.params, teacher.tokenizer),
+        sample=sample,
     )
     opened = open_model(folder / "checkpoints")
     figures = comparison.measure(opened.config, opened.params)
@@ -325,35 +314,6 @@ def run(comparison: Comparison, options: argparse.Namespace, way: str, seed: int
     if not options.keep_checkpoints:
         shutil.rmtree(folder / "checkpoints")
     return figures
-
-
-def train_config(options: argparse.Namespace, way: str, seed: int, kind: str | None) -> TrainConfig:
-    """One run. `text` reads no soft targets, `online` has the teacher in the step instead."""
-    settings = WAYS[way]
-    loss = LossConfig(chunk_tokens=128)
-    if settings:
-        loss = replace(
-            loss,
-            distill_weight=options.distill_weight,
-            temperature=options.temperature,
-            divergence=settings.get("divergence", "forward_kl"),
-        )
-    return TrainConfig(
-        steps=options.steps,
-        batch_size=options.batch_size,
-        context=options.context,
-        seed=seed,
-        soft_targets=scoring_config(options, kind).top_k if kind else 0,
-        compute_dtype=options.compute_dtype,
-        remat="dots",
-        checkpoint_every=options.steps,
-        keep_checkpoints=1,
-        eval_every=options.steps,
-        metrics=MetricsConfig(tensorboard="off"),
-        optimizer=OptimizerConfig(learning_rate=options.learning_rate, warmup_steps=max(1, options.steps // 20)),
-        loss=loss,
-        teacher=settings.get("teacher", TeacherConfig()),
-    )
 
 
 if __name__ == "__main__":
