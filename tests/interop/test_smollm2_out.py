@@ -90,7 +90,9 @@ def test_transformers_gives_its_logits_and_its_text(smollm2, source, answers, tm
 def test_llama_cpp_gives_its_text(kind, smollm2, source, answers, tmp_path):
     llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
     export_gguf(source, tmp_path / "out.gguf", FACTS, kind=kind)
-    llama = llama_cpp.Llama(str(tmp_path / "out.gguf"), n_ctx=128, n_threads=1, verbose=False)
+    # Its cache is float16 unless told.
+    exact = {"type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32}
+    llama = llama_cpp.Llama(str(tmp_path / "out.gguf"), n_ctx=128, n_threads=1, verbose=False, **exact)
     same = 0
     for prompt, ids, wanted in zip(PROMPTS, *answers, strict=True):
         assert llama.tokenize(prompt.encode(), add_bos=False, special=False) == ids

@@ -39,7 +39,10 @@ LLAMA3_ROPE = {
 
 MODELS = {
     "llama": ("Llama", {}),
-    "llama_tied": ("Llama", {"tie_word_embeddings": True}),
+    "smollm": (
+        "Llama",
+        {"tie_word_embeddings": True, "hidden_size": 36, "num_attention_heads": 9, "num_key_value_heads": 3},
+    ),
     "llama_linear": ("Llama", {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}}),
     "llama_llama3": ("Llama", {"rope_parameters": LLAMA3_ROPE}),
     "mistral": ("Mistral", {"sliding_window": None, "head_dim": 16}),
