@@ -25,7 +25,7 @@ from demiurgic_jax.data.completer import CompletionRequest
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.interop.imported import import_model
 from demiurgic_jax.sampling.engine import Engine
-from tools.benchmarks.llama_cpp import llama_cpp
+from tools.benchmarks.llama_peer import llama_cpp
 from tools.benchmarks.peer import llama
 
 PROMPT = "def fibonacci(n):\n    "

@@ -1,6 +1,6 @@
 """llama.cpp as a peer: run by an interpreter of its own, asked line by line.
 
-    python -m tools.benchmarks.llama_cpp MODEL-F32.gguf      answers [PROMPT IDS, STREAMS, TOKENS] on standard input
+    python -m tools.benchmarks.llama_peer MODEL-F32.gguf      answers [PROMPT IDS, STREAMS, TOKENS] on standard input
 
 Greedy, over the C interface, so that several streams share one batch a step, as its server does it.
 """
@@ -51,15 +51,16 @@ def llama_cpp(python: str, model: Any, threads: int) -> Iterator[Callable[[list[
         export_gguf(HeldParams(model), path, CardFacts(name="benchmark"), kind="float32")
         command = [python, __file__, str(path), str(threads)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
+            asked, answered = process.stdin, process.stdout
+            assert asked is not None
+            assert answered is not None
 
             def ask(prompt: list[int], streams: int, tokens: int) -> int:
-                print(json.dumps([prompt, streams, tokens]), file=process.stdin, flush=True)
-                return int(process.stdout.readline())
+                print(json.dumps([prompt, streams, tokens]), file=asked, flush=True)
+                return int(answered.readline())
 
             yield ask
-            process.stdin.close()
+            asked.close()
 
 
 def answer(path: str, threads: int) -> None:
