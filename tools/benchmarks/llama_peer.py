@@ -50,7 +50,8 @@ def llama_cpp(python: str, model: Any, threads: int) -> Iterator[Callable[[list[
         path = Path(folder) / "model-f32.gguf"
         export_gguf(HeldParams(model), path, CardFacts(name="benchmark"), kind="float32")
         command = [python, __file__, str(path), str(threads)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(command, text=True, **pipes) as process:
             asked, answered = process.stdin, process.stdout
             assert asked is not None
             assert answered is not None
