@@ -1,4 +1,4 @@
-"""What a model thinks of text that is already there: an open teacher's soft targets, and a prompt's log-probabilities.
+"""What a model thinks of text that is already there: an open teacher's soft targets.
 
 Shape suffixes: B rows, S row length, C tokens of a chunk, N chunks, E embed, V vocab,
 K entries per position.
@@ -129,22 +129,6 @@ def _shifts(tokens_BS: jax.Array) -> jax.Array:
         return jax.lax.scan(mix, jnp.uint32(0x9E3779B9), tokens_S.astype(jnp.uint32))[1]
 
     return (jax.vmap(of_row)(tokens_BS) >> 8).astype(jnp.float32) / (1 << 24)
-
-
-def prompt_logprobs(
-    config: ModelConfig, params: Any, tokens: Sequence[int], k: int, compute_dtype: Any = jnp.float32
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of tokens[1:], given those before: log-probabilities float32 [n-1], and the `k` likeliest in their
-    place, ids int32 [n-1, k] and log-probabilities float32 [n-1, k]."""
-    n = len(tokens)
-    row = np.zeros((1, _row_size(n, config.max_context)), np.int32)
-    row[0, :n] = tokens
-    targets = np.roll(row, -1, axis=1)
-    decoder = Decoder(config, compute_dtype=compute_dtype)
-    # A floor under k, so that all such requests share one compilation.
-    scores = score_rows(decoder, params, row, targets, min(max(k, 20), config.vocab_size))
-    own, ids, top = (np.asarray(x)[0, : n - 1] for x in scores)
-    return own, ids[:, :k], top[:, :k]
 
 
 @dataclass(frozen=True)
