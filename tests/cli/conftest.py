@@ -66,7 +66,7 @@ def demiurgic(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
             cwd=cwd,
             env=environment(**{"HOME": str(tmp_path), **(env or {})}),
             capture_output=True,
-            timeout=60,
+            timeout=240,  # a first request compiles
         )
 
     return run
