@@ -28,7 +28,7 @@ def guarded(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     server = subprocess.Popen(command, cwd=workplace, env=environment(**settings), stderr=subprocess.PIPE)
     try:
         url = f"http://127.0.0.1:{port}/v1"
-        end = time.monotonic() + 120
+        end = time.monotonic() + 240
         while server.poll() is None and time.monotonic() < end:
             try:
                 httpx.get(f"http://127.0.0.1:{port}/health")
