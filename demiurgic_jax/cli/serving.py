@@ -33,7 +33,7 @@ def serve(settings: Mapping[str, Resolved]) -> int:
 
     import jax.numpy as jnp
 
-    from demiurgic_jax.sampling.opening import open_engine
+    from demiurgic_jax.sampling.opening import mesh_of, open_engine
     from demiurgic_jax.sampling.server import serve as serve_engine
 
     served = open_engine(
@@ -43,7 +43,7 @@ def serve(settings: Mapping[str, Resolved]) -> int:
         compute_dtype=jnp.dtype(value["dtype"]),
         int8_weights=value["int8"],
         int8_cache=value["int8_cache"],
-        mesh=dict(value["mesh"]),
+        mesh=mesh_of(dict(value["mesh"])),
     )
     if value["warm_up"]:
         note("compiling what requests can need")

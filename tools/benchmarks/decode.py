@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from demiurgic_jax.checkpoints.checkpoint import open_model
 from demiurgic_jax.data.completer import CompletionRequest
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.interop.imported import import_model
 from demiurgic_jax.sampling.engine import Engine
-from tools.benchmarks.llama_cpp import llama_cpp
+from tools.benchmarks.llama_peer import llama_cpp
 from tools.benchmarks.peer import llama
 
 PROMPT = "def fibonacci(n):\n    "
@@ -50,8 +50,13 @@ FUNCTION = """def average_price(items, tax_rate, discount):
     return total / len(items)
 """
 
-# What is measured → a function that does it once and returns how many tokens that were.
-Contestant = dict[str, Callable[[], int]]
+
+class Contestant(NamedTuple):
+    """What is measured → a function that does it once and returns how many tokens that were; and a clock of the time
+    for which processors have computed for it."""
+
+    runs: dict[str, Callable[[], int]]
+    cpu_seconds: Callable[[], float] = time.process_time
 
 
 def main() -> int:
@@ -124,11 +129,12 @@ def ours(model: Any, streams: int, tokens: int, prefill: int, stack: ExitStack, 
         answers = run(engine, [CompletionRequest(prompt=f"{PROMPT}# {i}\n", max_tokens=tokens) for i in range(count)])
         return sum(answer.completion_tokens for answer in answers)
 
-    return {
-        "one stream": lambda: decode(single, 1),
-        f"{streams} streams": lambda: decode(many, streams),
-        "prefill": lambda: run(single, [CompletionRequest(prompt_tokens=tuple(ids), max_tokens=1)])[0].prompt_tokens,
-    }
+    def read() -> int:
+        return run(single, [CompletionRequest(prompt_tokens=tuple(ids), max_tokens=1)])[0].prompt_tokens
+
+    return Contestant(
+        {"one stream": lambda: decode(single, 1), f"{streams} streams": lambda: decode(many, streams), "prefill": read}
+    )
 
 
 def ways(model: Any, stack: ExitStack) -> Contestant:
@@ -151,12 +157,14 @@ def ways(model: Any, stack: ExitStack) -> Contestant:
     def new_file() -> int:
         return first_token(f"# version {next(turn)}\n{text}")
 
-    return {
-        "edits, plain": lambda: edit(plain),
-        "edits, guessed": lambda: edit(guessing),
-        "first token, new file": new_file,
-        "first token, known file": lambda: first_token(text),
-    }
+    return Contestant(
+        {
+            "edits, plain": lambda: edit(plain),
+            "edits, guessed": lambda: edit(guessing),
+            "first token, new file": new_file,
+            "first token, known file": lambda: first_token(text),
+        }
+    )
 
 
 def transformers(model: Any, streams: int, tokens: int, prefill: int) -> Contestant:
@@ -167,7 +175,7 @@ def transformers(model: Any, streams: int, tokens: int, prefill: int) -> Contest
         network = llama(model.config, eos_token_id=None).eval()
     except ImportError as error:
         print(f"without transformers ({error})", file=sys.stderr)
-        return {}
+        return Contestant({})
     ids = torch.tensor([model.tokenizer.encode(PROMPT)])
     long_ids = torch.tensor([model.tokenizer.encode(PROMPT * prefill)[:prefill]])
 
@@ -182,23 +190,22 @@ def transformers(model: Any, streams: int, tokens: int, prefill: int) -> Contest
         network(long_ids, logits_to_keep=1)
         return long_ids.shape[1]
 
-    return {
-        "one stream": lambda: generate(1),
-        f"{streams} streams": lambda: generate(streams),
-        "prefill": read,
-    }
+    return Contestant(
+        {"one stream": lambda: generate(1), f"{streams} streams": lambda: generate(streams), "prefill": read}
+    )
 
 
 def peer_cpp(model: Any, python: str, streams: int, tokens: int, prefill: int, stack: ExitStack) -> Contestant:
     """llama.cpp over the same weights in F32, in a process of its own."""
-    ask = stack.enter_context(llama_cpp(python, model, os.cpu_count() or 1))
+    peer = stack.enter_context(llama_cpp(python, model, os.cpu_count() or 1))
     prompt = model.tokenizer.encode(PROMPT)
     ids = model.tokenizer.encode(PROMPT * prefill)[:prefill]
-    return {
-        "one stream": lambda: ask(prompt, 1, tokens),
-        f"{streams} streams": lambda: ask(prompt, streams, tokens),
-        "prefill": lambda: ask(ids, 1, 1),
+    runs = {
+        "one stream": lambda: peer.run(prompt, 1, tokens),
+        f"{streams} streams": lambda: peer.run(prompt, streams, tokens),
+        "prefill": lambda: peer.run(ids, 1, 1),
     }
+    return Contestant(runs, lambda: peer.cpu_seconds)
 
 
 RATIOS = (
@@ -217,25 +224,29 @@ RATIOS = (
 
 
 def report(contestants: dict[str, Contestant], rounds: int) -> None:
-    rates: dict[tuple[str, str], list[float]] = {}
+    """Rates by the clock, and by the time for which processors computed, which a busy machine blurs less."""
+    rates: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for turn in range(rounds + 2):
         for name, contestant in contestants.items():
-            for what, once in contestant.items():
-                began = time.perf_counter()
+            for what, once in contestant.runs.items():
+                began, computed = time.perf_counter(), contestant.cpu_seconds()
                 tokens = once()
                 if turn > 1:  # the first ones compile, and learn how long a step takes
-                    rates.setdefault((what, name), []).append(tokens / (time.perf_counter() - began))
+                    elapsed, computed = time.perf_counter() - began, contestant.cpu_seconds() - computed
+                    rates.setdefault((what, name), []).append((tokens / elapsed, tokens / computed))
+        print(f"round {turn - 1} of {rounds}" if turn > 1 else "warming up", file=sys.stderr, flush=True)
+    print(f"{'':39} tokens/s (lowest to highest)   tokens per CPU second")
     for (what, name), values in sorted(rates.items()):
-        low, high = min(values), max(values)
-        print(f"{what:24} {name:14} {statistics.median(values):8.1f} tokens/s  ({low:.1f} to {high:.1f})")
+        clock, cpu = zip(*values, strict=True)
+        span = f"({min(clock):.1f} to {max(clock):.1f})"
+        print(f"{what:24} {name:14} {statistics.median(clock):8.1f} {span:20} {statistics.median(cpu):8.1f}")
     streams = next((what for what, _ in rates if what.endswith(" streams")), "")
     for what, name, other_what, other in RATIOS:
-        one = rates.get((what.replace("{streams} streams", streams), name))
-        two = rates.get((other_what.replace("{streams} streams", streams), other))
+        what, other_what = (text.replace("{streams} streams", streams) for text in (what, other_what))
+        one, two = rates.get((what, name)), rates.get((other_what, other))
         if one and two:
-            ratio = statistics.median(a / b for a, b in zip(one, two, strict=True))
-            shown = f"{name}: {what}".replace("{streams} streams", streams)
-            print(f"{shown:38} {ratio:5.2f} × {other}: {other_what}".replace("{streams} streams", streams))
+            by_clock, by_cpu = (statistics.median(a[i] / b[i] for a, b in zip(one, two, strict=True)) for i in range(2))
+            print(f"{name + ': ' + what:38} {by_clock:5.2f} × (CPU {by_cpu:5.2f} ×) {other}: {other_what}")
 
 
 if __name__ == "__main__":

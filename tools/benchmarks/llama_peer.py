@@ -1,6 +1,6 @@
 """llama.cpp as a peer: run by an interpreter of its own, asked line by line.
 
-    python -m tools.benchmarks.llama_cpp MODEL-F32.gguf      answers [PROMPT IDS, STREAMS, TOKENS] on standard input
+    python -m tools.benchmarks.llama_peer MODEL-F32.gguf      answers [PROMPT IDS, STREAMS, TOKENS] on standard input
 
 Greedy, over the C interface, so that several streams share one batch a step, as its server does it.
 """
@@ -9,7 +9,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,29 @@ def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
         yield path, np.asarray(node)
 
 
+class LlamaCpp:
+    """The peer in its process. `cpu_seconds` is what it has computed for so far."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._asked, self._answered = process.stdin, process.stdout
+        self.cpu_seconds = 0.0
+
+    def run(self, prompt: list[int], streams: int, tokens: int) -> int:
+        """So many streams with this prompt, once; the tokens made (those read, where only one is made)."""
+        print(json.dumps([prompt, streams, tokens]), file=self._asked, flush=True)
+        count, self.cpu_seconds = json.loads(self._answered.readline())
+        return count
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._asked.close()
+
+
 @contextmanager
-def llama_cpp(python: str, model: Any, threads: int) -> Iterator[Callable[[list[int], int, int], int]]:
-    """`ask(prompt ids, streams, tokens)` for as long as the context lasts: runs them once, and gives the tokens made
-    (those read, where only one is made)."""
+def llama_cpp(python: str, model: Any, threads: int) -> Iterator[LlamaCpp]:
+    """llama.cpp with the weights of `model` in F32, for as long as the context lasts."""
     from demiurgic_jax.interop.gguf_export import export_gguf
     from demiurgic_jax.interop.model_card import CardFacts
 
@@ -50,16 +70,11 @@ def llama_cpp(python: str, model: Any, threads: int) -> Iterator[Callable[[list[
         path = Path(folder) / "model-f32.gguf"
         export_gguf(HeldParams(model), path, CardFacts(name="benchmark"), kind="float32")
         command = [python, __file__, str(path), str(threads)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-
-            def ask(prompt: list[int], streams: int, tokens: int) -> int:
-                print(json.dumps([prompt, streams, tokens]), file=process.stdin, flush=True)
-                return int(process.stdout.readline())
-
-            yield ask
-            process.stdin.close()
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(command, text=True, **pipes) as process:
+            peer = LlamaCpp(process)
+            yield peer
+            peer.close()
 
 
 def answer(path: str, threads: int) -> None:
@@ -100,7 +115,7 @@ def answer(path: str, threads: int) -> None:
             newest = step([(token, len(prompt) + made - 1, stream, True) for stream, token in enumerate(newest)])
         llama_cpp.llama_batch_free(batch)
         llama_cpp.llama_free(context)
-        print(streams * tokens if tokens > 1 else len(prompt), flush=True)
+        print(json.dumps([streams * tokens if tokens > 1 else len(prompt), time.process_time()]), flush=True)
 
 
 if __name__ == "__main__":
