@@ -3,6 +3,7 @@
 import re
 from collections.abc import Generator
 
+from rich.console import Console
 from rich.live import Live
 from rich.markdown import Markdown
 from rich.text import Text
@@ -25,7 +26,7 @@ def show_markdown(answer: Generator[Piece, None, Completion]) -> Completion:
     However long the answer, only as much moves as one block of it, so that it can be scrolled and copied.
     """
     target = console()
-    rest = ""
+    rest, shown = "", False
     with Live(Text(""), console=target, transient=True, refresh_per_second=8, vertical_overflow="crop") as live:
         while True:
             try:
@@ -40,12 +41,19 @@ def show_markdown(answer: Generator[Piece, None, Completion]) -> Completion:
                 raise
             blocks, rest = complete_blocks(rest)
             if blocks:
-                target.print(Markdown(blocks), end="\n")
+                _print_block(target, blocks, behind_another=shown)
+                shown = True
             live.update(Markdown(rest))
         live.update(Text(""))
         if rest.strip():
-            target.print(Markdown(rest))
+            _print_block(target, rest, behind_another=shown)
     return completion
+
+
+def _print_block(target: Console, text: str, *, behind_another: bool) -> None:
+    if behind_another:
+        target.print()
+    target.print(Markdown(text))
 
 
 def complete_blocks(text: str) -> tuple[str, str]:

@@ -33,18 +33,22 @@ def serve(settings: Mapping[str, Resolved]) -> int:
 
     import jax.numpy as jnp
 
-    from demiurgic_jax.sampling.opening import open_engine
+    from demiurgic_jax.sampling.opening import mesh_of, open_engine
     from demiurgic_jax.sampling.server import serve as serve_engine
 
-    with open_engine(
+    served = open_engine(
         checkpoint,
         slots=value["slots"],
         max_context=value["max_context"],
         compute_dtype=jnp.dtype(value["dtype"]),
         int8_weights=value["int8"],
         int8_cache=value["int8_cache"],
-        mesh=dict(value["mesh"]),
-    ) as engine:
+        mesh=mesh_of(dict(value["mesh"])),
+    )
+    if value["warm_up"]:
+        note("compiling what requests can need")
+        served.warm_up()
+    with served as engine:
         host = f"[{value['host']}]" if ":" in value["host"] else value["host"]
         note(f"serving {name} at http://{host}:{value['port']}/v1 (Ctrl-C ends it)")
         serve_engine(engine, name, value["host"], value["port"], config)

@@ -62,6 +62,7 @@ SERVE = (
     Setting("int8", values.truth, "weights in 8 bits, with a scale per channel", False, "BOOL"),
     Setting("int8_cache", values.truth, "the KV cache in 8 bits", False, "BOOL"),
     Setting("mesh", values.mesh, "spread the model over all devices, like tensor=4", (), "AXES", "none"),
+    Setting("warm_up", values.truth, "compile before serving instead of at the first requests", False, "BOOL"),
     Setting("key_env", values.text, "name of the variable that holds the keys of who may ask", None, "NAME", "nobody"),
     Setting("cors", values.texts, "web origin whose pages may ask, or *; may be repeated", (), "ORIGIN"),
     Setting("max_body_mib", values.number(0, above=True), "the largest request, in MiB", 8.0, "MIB"),

@@ -42,7 +42,7 @@ def url(workplace: Path) -> Iterator[str]:
     command = [*COMMAND, "serve", "--port", str(port)]
     server = subprocess.Popen(command, cwd=workplace, env=environment(HOME=str(workplace)))
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 240
         while time.monotonic() < end and server.poll() is None:
             try:
                 httpx.get(f"http://127.0.0.1:{port}/health").raise_for_status()
@@ -66,7 +66,7 @@ def demiurgic(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
             cwd=cwd,
             env=environment(**{"HOME": str(tmp_path), **(env or {})}),
             capture_output=True,
-            timeout=60,
+            timeout=240,  # a first request compiles
         )
 
     return run

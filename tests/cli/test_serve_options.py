@@ -24,11 +24,11 @@ def guarded(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     port = free_port()
     settings = KEY | {"DEMIURGIC_SERVE_MAX_BODY_MIB": "0.01", "HOME": str(home)}
     command = [*COMMAND, "serve", "--port", str(port), "--model", "guarded", "--slots", "2", "--max-context", "256"]
-    command += ["--dtype", "bfloat16", "--int8", "--int8-cache", "--mesh", "tensor=1"]
+    command += ["--int8", "--int8-cache", "--mesh", "tensor=1"]
     server = subprocess.Popen(command, cwd=workplace, env=environment(**settings), stderr=subprocess.PIPE)
     try:
         url = f"http://127.0.0.1:{port}/v1"
-        end = time.monotonic() + 120
+        end = time.monotonic() + 240
         while server.poll() is None and time.monotonic() < end:
             try:
                 httpx.get(f"http://127.0.0.1:{port}/health")

@@ -1,5 +1,6 @@
 """Conversations and answers on a terminal: what a person types and sees."""
 
+import io
 import json
 import subprocess
 import sys
@@ -10,7 +11,11 @@ from pathlib import Path
 import pytest
 from cli_process import COMMAND, environment
 from pseudo_terminal import Terminal
+from rich.console import Console
+from rich.markdown import Markdown
 from scripted_server import scripted_server
+
+from demiurgic_jax.cli.markdown import complete_blocks
 
 MARKDOWN = "# A *title*\n\nSome `code` and:\n\n- one\n- two\n\n```python\nx = 1\n```\n\nThe end.\n"
 
@@ -222,3 +227,22 @@ def test_without_a_terminal_for_its_answers_the_prompt_goes_elsewhere(tmp_path: 
             terminal.type("\x04")
             assert terminal.wait() == 0
     assert (tmp_path / "out.txt").read_text() == "one\n"
+
+
+def test_markdown_drawn_block_by_block_looks_as_it_does_whole():
+    def drawn(text: str) -> str:
+        console = Console(width=80, file=io.StringIO())
+        console.print(Markdown(text))
+        return console.file.getvalue()
+
+    for text in (
+        MARKDOWN,
+        "One.\n\nTwo,\nstill two.\n\n1. a\n\n   more of a\n\n2. b\n\n> q\n\n~~~\n\nx\n\n```\n~~~\n\nEnd.\n",
+    ):
+        blocks, rest = [], ""
+        for character in text:
+            done, rest = complete_blocks(rest + character)
+            blocks += [done] if done else []
+        assert "".join(blocks) + rest == text
+        assert len(blocks) > 1
+        assert "\n".join(map(drawn, [*blocks, rest])) == drawn(text)
