@@ -17,6 +17,7 @@ studies: targets    code, with the teacher's tokenizer. Held-out cross-entropy, 
 
 ways:    text         cross-entropy of the text's own tokens
          soft         forward KL to stored soft targets: sampled ones (study tokenizer: top-p ones)
+         mixed        half of soft, half of text
          soft_top_p   forward KL to top-p ones, rest bucket included
          soft_reverse, soft_jsd   reverse KL and JSD(0.5) to the same
          online       forward KL to the teacher's whole distribution, in the step (not for tokenizer)
@@ -131,7 +132,9 @@ def parser() -> argparse.ArgumentParser:
     student.add_argument("--batch-size", type=int, default=4, help="rows (default: %(default)s)")
     student.add_argument("--context", type=int, default=256, help="tokens of a row (default: %(default)s)")
     student.add_argument("--learning-rate", type=float, default=4e-4, help="default: %(default)s")
-    student.add_argument("--distill-weight", type=float, default=1.0, help="α of all ways but text (default: 1)")
+    student.add_argument(
+        "--distill-weight", type=float, default=1.0, help="α of all ways but text and mixed (default: 1)"
+    )
     student.add_argument("--temperature", type=float, default=1.0, help="T of all ways but text (default: 1)")
     student.add_argument("--compute-dtype", choices=COMPUTE_DTYPES, default="float32", help="default: %(default)s")
     data = made.add_argument_group("data")

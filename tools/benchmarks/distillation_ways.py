@@ -17,6 +17,7 @@ from demiurgic_jax.training.optimizer import OptimizerConfig
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "text": {},
     "soft": {"divergence": "forward_kl", "kind": "sampled"},
+    "mixed": {"divergence": "forward_kl", "kind": "sampled", "distill_weight": 0.5},
     "soft_top_p": {"divergence": "forward_kl", "kind": "top_p"},
     "soft_reverse": {"divergence": "reverse_kl", "kind": "top_p"},
     "soft_jsd": {"divergence": "jsd", "kind": "top_p"},
@@ -51,7 +52,7 @@ def train_config(options: argparse.Namespace, way: str, seed: int, kind: str | N
     if settings:
         loss = replace(
             loss,
-            distill_weight=options.distill_weight,
+            distill_weight=settings.get("distill_weight", options.distill_weight),
             temperature=options.temperature,
             divergence=settings.get("divergence", "forward_kl"),
         )
