@@ -110,6 +110,7 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._accepting = threading.Lock()
         self._draining = False
+        self._submitted = 0
         self._settled = threading.Condition()
         self._statistics = EngineStatistics()
 
@@ -147,7 +148,7 @@ class Engine:
         with self._accepting:
             self._draining = True
         with self._settled:
-            return self._settled.wait_for(lambda: not self.active and not self.waiting, timeout)
+            return self._settled.wait_for(lambda: self._statistics.requests_done == self._submitted, timeout)
 
     def __enter__(self) -> "Engine":
         return self.start()
@@ -199,6 +200,7 @@ class Engine:
                 raise RuntimeError("the engine is not running: use `with engine:` or start()")
             if self._draining:
                 raise EngineStoppedError("the engine takes no more requests: it is about to stop")
+            self._submitted += 1
             self._inbox.put(row)
         return row.stream
 

@@ -19,6 +19,11 @@ class EngineStatistics:
     accepted_tokens: int = 0
     busy_seconds: float = 0.0
 
+    @property
+    def requests_done(self) -> int:
+        """Requests that ended, one way or the other."""
+        return self.requests_finished + self.requests_cancelled + self.requests_failed
+
     def plus(self, **more: float) -> "EngineStatistics":
         """These with more added to the named ones."""
         return EngineStatistics(
