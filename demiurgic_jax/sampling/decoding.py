@@ -15,18 +15,30 @@ Array = jax.Array | np.ndarray
 
 
 class SamplingOptions(NamedTuple):
-    """How each row chooses. `temperature` 0 is greedy, `top_k` 0 and `top_p` 1 filter nothing."""
+    """How each row chooses. `temperature` 0 is greedy; `top_k` 0, `top_p` 1, `min_p` 0, `repetition_penalty` 1 and the
+    other penalties at 0 do nothing."""
 
     seed: Array  # uint32 [B]
     temperature: Array  # float32 [B]
     top_k: Array  # int32 [B]
     top_p: Array  # float32 [B]
+    min_p: Array  # float32 [B]
+    repetition_penalty: Array  # float32 [B]
+    frequency_penalty: Array  # float32 [B]
+    presence_penalty: Array  # float32 [B]
+
+
+class Seen(NamedTuple):
+    """What the penalties are about, for each of N histories."""
+
+    prompt: Array  # bool [N, V], whether a token is in the prompt
+    generated: Array  # int32 [N, V], how often it was generated
 
 
 class Choice(NamedTuple):
     """The chosen tokens and, where asked for, what the model itself thought of them.
 
-    Log-probabilities (natural) are those of the unfiltered distribution at temperature 1; zeros when
+    Log-probabilities (natural) are those of the distribution at temperature 1 without filters and penalties; zeros when
     they were not wanted.
     """
 
@@ -36,17 +48,28 @@ class Choice(NamedTuple):
     top_logprobs: Array  # float32 [B, N], descending
 
 
-def choose(logits_BV: jax.Array, positions_B: jax.Array, options: SamplingOptions, want_logprobs: jax.Array) -> Choice:
-    """Picks each row's next token from float32 logits.
+def choose(
+    logits_BV: jax.Array,
+    positions_B: jax.Array,
+    options: SamplingOptions,
+    seen: Seen,
+    rows_B: jax.Array,
+    want_logprobs: jax.Array,
+) -> Choice:
+    """Picks each row's next token from float32 logits; row b's history is row `rows_B[b]` of `seen`.
 
     Randomness is a function of (seed, position of the row's newest token) alone. `want_logprobs` is a
     scalar bool, so that rows which need no log-probabilities do not pay for them.
     """
-    greedy = options.temperature <= 0
+    penalized_BV = jax.lax.cond(
+        jnp.any(_penalizes(options)),
+        lambda: _penalize(logits_BV, options, Seen(seen.prompt[rows_B], seen.generated[rows_B])),
+        lambda: logits_BV,
+    )
     tokens = jax.lax.cond(
-        jnp.all(greedy),
-        lambda: jnp.argmax(logits_BV, axis=-1).astype(jnp.int32),
-        lambda: _draw(logits_BV, positions_B, options),
+        jnp.all(options.temperature <= 0),
+        lambda: jnp.argmax(penalized_BV, axis=-1).astype(jnp.int32),
+        lambda: _draw(penalized_BV, positions_B, options),
     )
     B, V = logits_BV.shape
     count = min(MAX_ALTERNATIVES, V)
@@ -63,11 +86,28 @@ def choose(logits_BV: jax.Array, positions_B: jax.Array, options: SamplingOption
     return Choice(tokens, *jax.lax.cond(want_logprobs, logprobs, nothing))
 
 
+def _penalizes(options: SamplingOptions) -> jax.Array:
+    repeated = options.repetition_penalty != 1
+    return repeated | (options.frequency_penalty != 0) | (options.presence_penalty != 0)
+
+
+def _penalize(logits_BV: jax.Array, options: SamplingOptions, seen: Seen) -> jax.Array:
+    """Logits of the tokens in prompt and answer divided by `repetition_penalty` where positive, else multiplied
+    (Keskar et al. 2019, arXiv:1909.05858); those of the answer's less `frequency_penalty` for each time and
+    `presence_penalty` once (OpenAI's API)."""
+    generated_BV = seen.generated.astype(jnp.float32)
+    known_BV = seen.prompt | (seen.generated > 0)
+    divisor_BV = jnp.where(known_BV, options.repetition_penalty[:, None], 1.0)
+    repeated_BV = jnp.where(logits_BV > 0, logits_BV / divisor_BV, logits_BV * divisor_BV)
+    often_BV = options.frequency_penalty[:, None] * generated_BV
+    return repeated_BV - often_BV - jnp.where(generated_BV > 0, options.presence_penalty[:, None], 0.0)
+
+
 def _draw(logits_BV: jax.Array, positions_B: jax.Array, options: SamplingOptions) -> jax.Array:
     """Gumbel-max draws; greedy rows are those without noise."""
     greedy_B1 = (options.temperature <= 0)[:, None]
     scaled_BV = logits_BV / jnp.where(greedy_B1, 1.0, options.temperature[:, None])
-    filters = jnp.any((options.top_k > 0) | (options.top_p < 1))
+    filters = jnp.any((options.top_k > 0) | (options.top_p < 1) | (options.min_p > 0))
     scaled_BV = jax.lax.cond(filters, lambda: _filter(scaled_BV, options), lambda: scaled_BV)
 
     def noise(seed: Array, position: Array) -> jax.Array:
@@ -80,13 +120,15 @@ def _draw(logits_BV: jax.Array, positions_B: jax.Array, options: SamplingOptions
 
 def _filter(scaled_BV: jax.Array, options: SamplingOptions) -> jax.Array:
     """-inf outside of the `top_k` likeliest tokens, then outside of the nucleus of mass `top_p` of those
-    (Holtzman et al. 2020). Tokens exactly as likely as the last one kept are kept too."""
+    (Holtzman et al. 2020), then below `min_p` times the likeliest (Nguyen et al. 2024, arXiv:2407.01082). Tokens
+    exactly as likely as the last one kept are kept too."""
     probs_BV = jax.nn.softmax(scaled_BV, axis=-1)
     k_B = jnp.where(options.top_k > 0, options.top_k, 0).astype(jnp.float32)
     probs_BV = jnp.where(probs_BV >= _threshold(probs_BV, jnp.ones_like(probs_BV), k_B), probs_BV, 0)
     mass_B = options.top_p * jnp.sum(probs_BV, axis=-1)
     nucleus_BV = probs_BV >= _threshold(probs_BV, probs_BV, jnp.where(options.top_p < 1, mass_B, 0))
-    return jnp.where(nucleus_BV & (probs_BV > 0), scaled_BV, -jnp.inf)
+    likely_BV = probs_BV >= options.min_p[:, None] * jnp.max(probs_BV, axis=-1, keepdims=True)
+    return jnp.where(nucleus_BV & likely_BV & (probs_BV > 0), scaled_BV, -jnp.inf)
 
 
 def _threshold(probs_BV: jax.Array, weights_BV: jax.Array, target_B: jax.Array) -> jax.Array:

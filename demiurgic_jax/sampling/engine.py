@@ -6,28 +6,32 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from demiurgic_jax.data.completer import Completion, CompletionRequest, TokenLogprob
+from demiurgic_jax.data.completer import Completion, CompletionRequest
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
-from demiurgic_jax.model.decoder import KVCache
 from demiurgic_jax.sampling.decoding import Choice
+from demiurgic_jax.sampling.drafting import Drafter
+from demiurgic_jax.sampling.pace import Pace
+from demiurgic_jax.sampling.prefixes import HeldPrefixes
 from demiurgic_jax.sampling.prompt import check_request, encode_prompt, fit_prompt
 from demiurgic_jax.sampling.row import Row, sampling_options
-from demiurgic_jax.sampling.scoring import prompt_logprobs
 from demiurgic_jax.sampling.statistics import EngineStatistics
-from demiurgic_jax.sampling.steps import DecodingSteps
+from demiurgic_jax.sampling.steps import DRAFT_TOKENS, MAX_STEPS, STOP_TOKENS, DecodingSteps, Rows, next_chunk
 from demiurgic_jax.sampling.stream import FinishReason, Stream
 
-# Prompts are taken in chunks of this many tokens; the last one is padded to a power of two.
-PREFILL_CHUNK = 512
-SHORTEST_CHUNK = 32
+# Between two steps of the rows that decode, prompts are read until so many tokens of them are done.
+PROMPT_TOKENS_BETWEEN_STEPS = 64
+# Steps are dispatched together as long as they take no longer than this: a reader sees text come evenly.
+DISPATCH_SECONDS = 0.04
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +51,15 @@ class Engine:
             for piece in engine.submit(CompletionRequest(prompt="def add(a, b):")):
                 print(piece.text, end="")
 
-    Decoding always runs over all slots and every row's randomness comes from its own seed and position,
-    so a request gives the same text whatever runs beside it, and again after a restart. A request
-    without a seed is given a random one.
+    Prompts are read in chunks between the steps of the rows that decode. What a prompt has in common with one that a
+    slot still holds is not read again. Where a row repeats itself or its prompt, several tokens are guessed and
+    verified in one step.
+
+    Every row's randomness comes from its own seed and position, so a request gives the same text whatever runs beside
+    it, whichever of these ways served it, and again after a restart. That holds for tokens; their log-probabilities may
+    differ in the last bits of the compute dtype, because a matrix product of one row is rounded otherwise than that of
+    many, and so may a token whose likeliest rival is as near as that (about 1e-5 in float32). A request without a seed
+    is given a random one.
     """
 
     def __init__(
@@ -61,9 +71,18 @@ class Engine:
         slots: int = 8,
         max_context: int | None = None,
         compute_dtype: Any = jnp.float32,
+        int8_weights: bool = False,
+        int8_cache: bool = False,
+        prefix_cache: bool = True,
+        speculate: bool = True,
+        mesh: Mesh | None = None,
     ) -> None:
-        """`params` is copied to the device in `compute_dtype`. `max_context` counts prompt and answer
-        together (default: the model's). Raises UserError for slots below 1 or a context beyond the model's."""
+        """`params` is laid out anew in `compute_dtype` (`decoding_weights`), over the devices of `mesh` if given.
+
+        `max_context` counts prompt and answer together (default: the model's); the cache has room for as many tokens in
+        every slot from the start. Raises UserError for slots below 1, a context beyond the model's, or a mesh that does
+        not divide the weights.
+        """
         self.max_context = config.max_context if max_context is None else max_context
         if slots < 1:
             raise UserError(f"slots is {slots}: give at least 1")
@@ -72,12 +91,22 @@ class Engine:
         self.config = config
         self.tokenizer = tokenizer
         self._steps = DecodingSteps(
-            config, params, slots=slots, max_context=self.max_context, compute_dtype=compute_dtype
+            config,
+            params,
+            slots=slots,
+            max_context=self.max_context,
+            compute_dtype=compute_dtype,
+            int8_weights=int8_weights,
+            int8_cache=int8_cache,
+            mesh=mesh,
         )
+        self._prefix_cache = prefix_cache
+        self._speculate = speculate
         self._inbox: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
         self._waiting: deque[Row] = deque()
         self._rows: list[Row | None] = [None] * slots
-        self._cache: KVCache | None = None
+        self._held = HeldPrefixes(slots)
+        self._pace = Pace()
         self._thread: threading.Thread | None = None
         self._accepting = threading.Lock()
         self._draining = False
@@ -92,6 +121,14 @@ class Engine:
             self._draining = False
             self._thread = threading.Thread(target=self._run, name="decoding-engine", daemon=True)
             self._thread.start()
+        return self
+
+    def warm_up(self) -> "Engine":
+        """Compiles every program that requests can need, before the first one: nothing is compiled after it. To be
+        called while the engine is not running."""
+        if self._thread is not None:
+            raise RuntimeError("warm up the engine before it is started")
+        self._steps.warm_up()
         return self
 
     def stop(self) -> None:
@@ -187,13 +224,15 @@ class Engine:
             try:
                 began = time.monotonic()
                 self._sweep()
-                self._admit()
+                self._read_prompts()
                 self._decode()
                 self._count(busy_seconds=time.monotonic() - began)
             except Exception as error:  # every request that it hits is told
                 logger.exception("a decoding step failed")
                 self._fail_all(error)
-                self._cache = None  # donated to the step that failed
+                # Donated to the step that failed.
+                self._steps.reset()
+                self._held.forget()
 
     def _receive(self) -> bool:
         """Takes in what was submitted; waits for something when there is nothing to do. False at the end."""
@@ -225,75 +264,171 @@ class Engine:
                 self._end(row, reason)
 
     def _release(self, row: Row) -> None:
-        self._rows = [None if other is row else other for other in self._rows]
-        self._waiting = deque(other for other in self._waiting if other is not row)
+        if row in self._rows:
+            slot = self._rows.index(row)
+            self._held.hold(slot, row.in_cache)
+            self._rows[slot] = None
+        else:
+            self._waiting = deque(other for other in self._waiting if other is not row)
 
     def _count(self, **more: float) -> None:
         self._statistics = self._statistics.plus(**more)
         with self._settled:
             self._settled.notify_all()
 
-    def _admit(self) -> None:
-        for slot, occupant in enumerate(self._rows):
-            if occupant is None and self._waiting:
-                # In its slot before it runs, so that a failure finds it.
-                row = self._rows[slot] = self._waiting.popleft()
-                row.begin()
-                self._count(prompt_tokens=len(row.prompt))
-                self._prefill(slot, row)
+    # Prompts
 
-    def _prefill(self, slot: int, row: Row) -> None:
+    def _read_prompts(self) -> None:
+        """Reads prompts, one after the other, for about as long as those who decode should have to wait."""
+        done = 0
+        while done < PROMPT_TOKENS_BETWEEN_STEPS:
+            slot = next((slot for slot, row in enumerate(self._rows) if row is not None and not row.decoding), None)
+            if slot is None:
+                slot = self._admit()
+            if slot is None:
+                return
+            done += self._read_chunk(slot)
+
+    def _admit(self) -> int | None:
+        """Gives the next request that waits a slot, and what it has in common with what is in the cache."""
+        free = [slot for slot, row in enumerate(self._rows) if row is None]
+        if not free or not self._waiting:
+            return None
+        row = self._waiting[0]
+        for slot, other in enumerate(self._rows):
+            if other is not None:
+                self._held.hold(slot, other.in_cache)
+        place = self._held.choose(row.prompt, free)
+        # In its slot before it runs, so that a failure finds it.
+        self._rows[place.slot] = self._waiting.popleft()
+        row.begin()
+        row.read = place.length if self._prefix_cache and not row.want_prompt_logprobs else 0
+        self._held.hold(place.slot, row.in_cache)
+        if row.read and place.source != place.slot:
+            self._steps.copy_prefix(place.source, place.slot, row.read)
+        if row.penalized:
+            self._steps.begin(place.slot, row.prompt)
+        self._count(prompt_tokens=len(row.prompt), cached_prompt_tokens=row.read)
+        return place.slot
+
+    def _read_chunk(self, slot: int) -> int:
+        """Reads the next tokens of the prompt in `slot`, and chooses the first of the answer at its end. Returns how
+        many were read."""
+        row = self._rows[slot]
+        assert row is not None
+        assert row.read is not None
+        if row.max_tokens == 0 and not row.want_prompt_logprobs:
+            self._end(row, "length")
+            return 0
+        start = row.read
+        chunk = row.prompt[start : start + next_chunk(len(row.prompt) - start)]
+        final = start + len(chunk) == len(row.prompt)
+        rows = Rows(slot, sampling_options([row]), row.wants_logprobs)
+        choice, hidden_CE = self._steps.prefill(chunk, start, rows, final=final)
+        row.read += len(chunk)
         if row.want_prompt_logprobs:
-            row.stream.prompt_logprobs = self._judge_prompt(row)
+            targets = row.prompt[start + 1 : row.read + 1]
+            row.judged(start + 1, self._steps.judge(hidden_CE, targets))
+        if not final:
+            return len(chunk)
         if row.max_tokens == 0:
             self._end(row, "length")
-            return
-        self._fit_cache()
-        assert self._cache is not None
-        T = self._cache.k.shape[2]
-        for start in range(0, len(row.prompt), PREFILL_CHUNK):
-            part = row.prompt[start : start + PREFILL_CHUNK]
-            size = _bucket(len(part))
-            tokens, positions = np.zeros((1, size), np.int32), np.full((1, size), T, np.int32)
-            tokens[0, : len(part)] = part
-            positions[0, : len(part)] = np.arange(start, start + len(part))
-            want = row.wants_logprobs
-            self._cache, choice = self._steps.prefill(
-                self._cache, slot, tokens, positions, len(part) - 1, sampling_options([row]), want
-            )
-        self._take(slot, row, _on_host(choice), 0)
+            return len(chunk)
+        if self._speculate and not row.penalized and row.max_tokens > 2:
+            row.drafter = Drafter(row.prompt)
+        self._take(row, _on_host(choice), [(0,)])
+        return len(chunk)
+
+    # Answers
 
     def _decode(self) -> None:
-        if not self.active:
+        running = [(slot, row) for slot, row in enumerate(self._rows) if row is not None and row.decoding]
+        if not running:
             return
-        self._fit_cache()
-        assert self._cache is not None
-        rows = self._rows
-        idle = self._cache.k.shape[2]
-        tokens = np.array([row.generated[-1] if row else 0 for row in rows], np.int32)
-        positions = np.array([row.length - 1 if row else idle for row in rows], np.int32)
+        # One row alone is not made to wait for the arithmetic of idle ones.
+        first, count = (running[0][0], 1) if len(running) == 1 else (0, len(self._rows))
+        rows: list[Row | None] = [None] * count
+        for slot, row in running:
+            rows[slot - first] = row
+        drafts = self._drafts(rows)
         want = any(row is not None and row.wants_logprobs for row in rows)
-        self._cache, choice = self._steps.decode(self._cache, tokens, positions, sampling_options(rows), want)
-        choice = _on_host(choice)
-        for slot, row in enumerate(rows):
+        step = Rows(first, sampling_options(rows), want)
+        if any(drafts):
+            self._verify(rows, drafts, step)
+        else:
+            self._write(rows, step)
+
+    def _write(self, rows: Sequence[Row | None], step: Rows) -> None:
+        """Some tokens more for every row."""
+        idle = self._steps.nowhere
+        alone = not self._waiting and all(row is None or row.decoding for row in self._rows)
+        steps = self._pace.fitting(("write", len(rows)), DISPATCH_SECONDS, MAX_STEPS) if alone else 1
+        steps = min(steps, max(row.remaining for row in rows if row is not None))
+        with self._pace.timed(("write", len(rows)), steps):
+            choice = self._steps.decode(
+                np.array([row.generated[-1] if row else 0 for row in rows], np.int32),
+                np.array([row.position if row else idle for row in rows], np.int32),
+                np.array([row.remaining if row else 0 for row in rows], np.int32),
+                np.stack([row.stop_tokens if row else _NO_STOPS for row in rows]),
+                step,
+                steps,
+            )
+            choice = _on_host(choice)
+        for b, row in enumerate(rows):
             if row is not None:
-                self._take(slot, row, choice, slot)
+                self._take(row, choice, [(i, b) for i in range(steps) if choice.tokens[i, b] >= 0])
 
-    def _fit_cache(self) -> None:
-        """Makes the cache as long as the longest row needs, and shorter again when that is long past."""
-        fit = self._steps.cache_length(max(row.length for row in self._rows if row is not None))
-        if self._cache is None:
-            self._cache = self._steps.new_cache(fit)
-            return
-        length = self._cache.k.shape[2]
-        # Shrinking at a quarter rather than at half keeps two rows from resizing it back and forth.
-        if fit > length or fit * 4 <= length:
-            self._cache = self._steps.resize(self._cache, fit)
+    def _drafts(self, rows: Sequence[Row | None]) -> list[list[int]]:
+        """Guesses for every row; none at all where verifying them would take longer than it is likely to save."""
+        drafts = [
+            row.drafter.draft(min(DRAFT_TOKENS, row.remaining - 1)) if row is not None and row.drafter else []
+            for row in rows
+        ]
+        if not any(drafts):
+            return drafts
+        running = sum(row is not None for row in rows)
+        expected = sum(
+            min(row.drafter.expected, len(draft))
+            for row, draft in zip(rows, drafts, strict=True)
+            if row is not None and row.drafter is not None
+        )
+        if self._pace.prefers(("verify", len(rows)), ("write", len(rows)), (running + expected) / running):
+            return drafts
+        for row, draft in zip(rows, drafts, strict=True):
+            if row is not None and row.drafter is not None and draft:
+                row.drafter.skip()
+        return [[] for _ in rows]
 
-    def _take(self, slot: int, row: Row, choice: Choice, index: int) -> None:
-        self._count(generated_tokens=1)
-        if (reason := row.take(choice, index)) is not None:
-            self._end(row, reason)
+    def _verify(self, rows: Sequence[Row | None], drafts: Sequence[list[int]], step: Rows) -> None:
+        """One token more for every row, and the guesses that turn out to be what it would have written."""
+        tokens = np.zeros((len(rows), 1 + DRAFT_TOKENS), np.int32)
+        positions = np.full_like(tokens, self._steps.nowhere)
+        for b, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
+            if row is not None:
+                tokens[b, : 1 + len(draft)] = [row.generated[-1], *draft]
+                positions[b, : 1 + len(draft)] = row.position + np.arange(1 + len(draft))
+        with self._pace.timed(("verify", len(rows))):
+            choice = _on_host(self._steps.verify(tokens, positions, step))
+        for b, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
+            if row is None:
+                continue
+            right = 0
+            while right < len(draft) and choice.tokens[b, right] == draft[right]:
+                right += 1
+            if row.drafter is not None and draft:
+                row.drafter.learn(right)
+                self._count(drafted_tokens=len(draft), accepted_tokens=right)
+            self._take(row, choice, [(b, s) for s in range(right + 1)])
+
+    def _take(self, row: Row, choice: Choice, places: Sequence[tuple[int, ...]]) -> None:
+        """The row goes on with the chosen tokens at `places`, up to the one that ends it."""
+        for taken, at in enumerate(places, start=1):
+            reason = row.take(int(choice.tokens[at]), choice.logprobs[at], choice.top_ids[at], choice.top_logprobs[at])
+            if reason is not None:
+                self._count(generated_tokens=taken)
+                self._end(row, reason)
+                return
+        self._count(generated_tokens=len(places))
 
     def _end(self, row: Row, reason: FinishReason) -> None:
         # Freed first: who has an answer in hand must not find its slot still taken.
@@ -301,19 +436,8 @@ class Engine:
         self._count(requests_finished=1)
         row.finish(reason)
 
-    def _judge_prompt(self, row: Row) -> tuple[TokenLogprob, ...]:
-        ids = row.prompt
-        alternatives = row.request.logprobs or 0
-        own, top_ids, top = prompt_logprobs(self.config, self._steps.params, ids, alternatives, self._steps.dtype)
-        first = row.logprob(ids[0], float("nan"), (), ())
-        return (first, *(row.logprob(ids[i + 1], own[i], top_ids[i], top[i]) for i in range(len(ids) - 1)))
 
-
-def _bucket(size: int) -> int:
-    length = SHORTEST_CHUNK
-    while length < size:
-        length *= 2
-    return length
+_NO_STOPS = np.full(STOP_TOKENS, -1, np.int32)
 
 
 def _on_host(choice: Choice) -> Choice:

@@ -8,8 +8,10 @@ import numpy as np
 
 from demiurgic_jax.data.completer import Completion, CompletionRequest, TokenLogprob
 from demiurgic_jax.data.tokenizer import Tokenizer
-from demiurgic_jax.sampling.decoding import Choice, SamplingOptions
+from demiurgic_jax.sampling.decoding import SamplingOptions
+from demiurgic_jax.sampling.drafting import Drafter
 from demiurgic_jax.sampling.prompt import stop_ids
+from demiurgic_jax.sampling.steps import STOP_TOKENS, Judged
 from demiurgic_jax.sampling.stream import FinishReason, Piece, Stream
 from demiurgic_jax.sampling.text import TextAssembler
 
@@ -32,7 +34,9 @@ class Row:
         self.max_tokens = max_tokens
         self.seed = seed
         self.want_prompt_logprobs = want_prompt_logprobs
+        self.read: int | None = None  # tokens of the prompt in the cache; None before the first is looked for
         self.generated: list[int] = []
+        self.drafter: Drafter | None = None
         self.stream = Stream()
         self._deadline: float | None = None
         self._tokenizer = tokenizer
@@ -54,27 +58,55 @@ class Row:
         return "length" if self._deadline is not None and time.monotonic() >= self._deadline else None
 
     @property
-    def length(self) -> int:
-        """Tokens that the cache holds once the newest one is written."""
-        return len(self.prompt) + len(self.generated)
+    def decoding(self) -> bool:
+        """Whether the prompt is read, and the answer has begun."""
+        return bool(self.generated)
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that may still be generated."""
+        return self.max_tokens - len(self.generated)
+
+    @property
+    def position(self) -> int:
+        """That of the newest token, which is not in the cache yet."""
+        return len(self.prompt) + len(self.generated) - 1
+
+    @property
+    def in_cache(self) -> list[int]:
+        """The tokens that its slot's cache holds."""
+        return [*self.prompt, *self.generated[:-1]] if self.generated else self.prompt[: self.read or 0]
+
+    @property
+    def stop_tokens(self) -> np.ndarray:
+        """Ids that end it, int32 [STOP_TOKENS], filled up with -1. More than fit are known to `take` alone."""
+        ids = np.full(STOP_TOKENS, -1, np.int32)
+        known = sorted(self._stops)[:STOP_TOKENS]
+        ids[: len(known)] = known
+        return ids
 
     @property
     def wants_logprobs(self) -> bool:
         return self.request.logprobs is not None
 
-    def take(self, choice: Choice, index: int) -> FinishReason | None:
-        """Accounts for a new token, entry `index` of `choice` on the host. The reason if it is the last."""
-        token = int(choice.tokens[index])
+    @property
+    def penalized(self) -> bool:
+        """Whether what it chooses depends on what it has written."""
+        r = self.request
+        return (r.repetition_penalty, r.frequency_penalty, r.presence_penalty) != (1, 0, 0)
+
+    def take(self, token: int, logprob: Any, top_ids: Any, top_logprobs: Any) -> FinishReason | None:
+        """Accounts for a new token and what the model thought of it. The reason if it is the last."""
         self.generated.append(token)
+        if self.drafter is not None:
+            self.drafter.extend([token])
         if token in self._stops:
             return "stop"
-        entry = None
-        if self.wants_logprobs:
-            entry = self.logprob(token, choice.logprobs[index], choice.top_ids[index], choice.top_logprobs[index])
+        entry = self.logprob(token, logprob, top_ids, top_logprobs) if self.wants_logprobs else None
         self._deliver(self._text.feed(self._tokenizer.token_bytes(token), entry))
         if self._text.stopped:
             return "stop"
-        return "length" if len(self.generated) >= self.max_tokens else None
+        return "length" if self.remaining <= 0 else None
 
     def finish(self, reason: FinishReason) -> None:
         """Hands out what was held back, then the whole completion."""
@@ -88,6 +120,12 @@ class Row:
             logprobs=tuple(self._logprobs) if self.wants_logprobs else None,
         )
         self.stream.finish(completion)
+
+    def judged(self, start: int, judged: Judged) -> None:
+        """What the network thought of the prompt's tokens from `start` on goes to the stream."""
+        known = self.stream.prompt_logprobs or (self.logprob(self.prompt[0], float("nan"), (), ()),)
+        new = (self.logprob(self.prompt[start + i], *each) for i, each in enumerate(zip(*judged, strict=True)))
+        self.stream.prompt_logprobs = (*known, *new)
 
     def logprob(self, token: int, logprob: Any, top_ids: Any, top_logprobs: Any) -> TokenLogprob:
         """`token` as the reader sees it, with as many of the alternatives (likeliest first) as are asked for."""
@@ -117,11 +155,19 @@ def token_text(token: bytes) -> str:
 
 def sampling_options(rows: Sequence[Row | None]) -> SamplingOptions:
     """The options of each row, those of idle ones greedy."""
-    idle = CompletionRequest(prompt="")
+    idle = CompletionRequest()
     requests = [row.request if row else idle for row in rows]
+
+    def floats(name: str) -> np.ndarray:
+        return np.array([getattr(request, name) for request in requests], np.float32)
+
     return SamplingOptions(
         seed=np.array([row.seed if row else 0 for row in rows], np.uint32),
-        temperature=np.array([request.temperature for request in requests], np.float32),
+        temperature=floats("temperature"),
         top_k=np.array([min(request.top_k, 2**31 - 1) for request in requests], np.int32),
-        top_p=np.array([request.top_p for request in requests], np.float32),
+        top_p=floats("top_p"),
+        min_p=floats("min_p"),
+        repetition_penalty=floats("repetition_penalty"),
+        frequency_penalty=floats("frequency_penalty"),
+        presence_penalty=floats("presence_penalty"),
     )

@@ -1,4 +1,4 @@
-"""What a model thinks of text that is already there: an open teacher's soft targets, and a prompt's log-probabilities.
+"""What a model thinks of text that is already there: an open teacher's soft targets.
 
 Shape suffixes: B rows, S row length, C tokens of a chunk, N chunks, E embed, V vocab,
 K entries per position.
@@ -114,22 +114,6 @@ def top_k_by_blocks(logits_CV: jax.Array, k: int) -> tuple[jax.Array, jax.Array]
     top_CK, where_CK = jax.lax.top_k(candidates, k)
     block_CK = jnp.take_along_axis(best_CK, where_CK // TOP_K_BLOCK, axis=-1)
     return top_CK, block_CK * TOP_K_BLOCK + where_CK % TOP_K_BLOCK
-
-
-def prompt_logprobs(
-    config: ModelConfig, params: Any, tokens: Sequence[int], k: int, compute_dtype: Any = jnp.float32
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of tokens[1:], given those before: log-probabilities float32 [n-1], and the `k` likeliest in their
-    place, ids int32 [n-1, k] and log-probabilities float32 [n-1, k]."""
-    n = len(tokens)
-    row = np.zeros((1, _row_size(n, config.max_context)), np.int32)
-    row[0, :n] = tokens
-    targets = np.roll(row, -1, axis=1)
-    decoder = Decoder(config, compute_dtype=compute_dtype)
-    # A floor under k, so that all such requests share one compilation.
-    scores = score_rows(decoder, params, row, targets, min(max(k, 20), config.vocab_size))
-    own, ids, top = (np.asarray(x)[0, : n - 1] for x in scores)
-    return own, ids[:, :k], top[:, :k]
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,45 @@
 """Choosing tokens: the filters, the randomness and the log-probabilities."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from demiurgic_jax.sampling.decoding import Choice, SamplingOptions, choose
+from demiurgic_jax.sampling.decoding import Choice, SamplingOptions, Seen, choose
 
 V = 50
 LOGITS = np.random.default_rng(0).normal(size=(V,)).astype(np.float32) * 2
 ROWS = 4096
 
 
-def draw(temperature: float, top_k: int = 0, top_p: float = 1.0) -> np.ndarray:
+def options_of(rows: int, **given: object) -> SamplingOptions:
+    """`rows` rows with these options, the others doing nothing."""
+    neutral = {
+        "seed": np.arange(rows, dtype=np.uint32),
+        "temperature": np.zeros(rows, np.float32),
+        "top_k": np.zeros(rows, np.int32),
+        "top_p": np.ones(rows, np.float32),
+        "min_p": np.zeros(rows, np.float32),
+        "repetition_penalty": np.ones(rows, np.float32),
+        "frequency_penalty": np.zeros(rows, np.float32),
+        "presence_penalty": np.zeros(rows, np.float32),
+    }
+    values = {name: np.full(rows, given[name], array.dtype) for name, array in neutral.items() if name in given}
+    return SamplingOptions(**(neutral | values))
+
+
+def unseen(rows: int) -> Seen:
+    return Seen(np.zeros((rows, V), bool), np.zeros((rows, V), np.int32))
+
+
+def picked(logits: np.ndarray, positions: np.ndarray, options: SamplingOptions, seen: Seen, want: bool) -> Choice:
+    return jax.jit(choose)(logits, positions, options, seen, np.arange(len(logits)), want)
+
+
+def draw(temperature: float, **options: float) -> np.ndarray:
     """`ROWS` draws from LOGITS, one seed each."""
-    options = SamplingOptions(
-        seed=np.arange(ROWS, dtype=np.uint32),
-        temperature=np.full(ROWS, temperature, np.float32),
-        top_k=np.full(ROWS, top_k, np.int32),
-        top_p=np.full(ROWS, top_p, np.float32),
-    )
-    logits = jnp.broadcast_to(jnp.asarray(LOGITS), (ROWS, V))
-    return np.asarray(jax.jit(choose)(logits, jnp.zeros(ROWS, jnp.int32), options, False).tokens)
+    logits = np.broadcast_to(LOGITS, (ROWS, V))
+    rows = options_of(ROWS, temperature=temperature, **options)
+    return np.asarray(picked(logits, np.zeros(ROWS, np.int32), rows, unseen(ROWS), False).tokens)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -71,12 +89,60 @@ def test_top_p_counts_the_mass_that_top_k_left():
     assert_drawn_from(draw(1.0, top_k=5, top_p=0.6), kept)
 
 
+@pytest.mark.parametrize("min_p", [0.05, 0.3, 1.0])
+def test_min_p_keeps_what_is_likely_enough_beside_the_likeliest(min_p: float):
+    probs = softmax(LOGITS / 1.3)
+    kept = np.where(probs >= min_p * probs.max(), probs, 0)
+    assert 0 < np.count_nonzero(kept) < V
+    assert_drawn_from(draw(1.3, min_p=min_p), kept / kept.sum())
+
+
+def penalized(logits: np.ndarray, prompt: list[int], generated: list[int], **penalties: float) -> np.ndarray:
+    """`ROWS` draws with these penalties after `prompt` and `generated`."""
+    seen = unseen(ROWS)
+    seen.prompt[:, prompt] = True
+    np.add.at(seen.generated, (slice(None), generated), 1)
+    rows = options_of(ROWS, temperature=1.0, **penalties)
+    tokens = picked(np.broadcast_to(logits, (ROWS, V)), np.zeros(ROWS, np.int32), rows, seen, False).tokens
+    return np.asarray(tokens)
+
+
+def test_a_repetition_penalty_divides_positive_logits_and_multiplies_negative_ones():
+    prompt, generated = [1, 2, 3], [4, 5, 5]
+    expected = LOGITS.copy()
+    for token in {*prompt, *generated}:
+        expected[token] = expected[token] / 1.7 if expected[token] > 0 else expected[token] * 1.7
+    assert (LOGITS[[1, 2, 3, 4, 5]] > 0).any()
+    assert (LOGITS[[1, 2, 3, 4, 5]] < 0).any()
+    assert_drawn_from(penalized(LOGITS, prompt, generated, repetition_penalty=1.7), softmax(expected))
+
+
+def test_frequency_and_presence_penalties_count_the_answer_alone():
+    prompt, generated = [1, 2], [3, 3, 3, 4]
+    expected = LOGITS.copy()
+    expected[3] -= 3 * 0.5 + 0.75
+    expected[4] -= 0.5 + 0.75
+    drawn = penalized(LOGITS, prompt, generated, frequency_penalty=0.5, presence_penalty=0.75)
+    assert_drawn_from(drawn, softmax(expected))
+
+
+def test_a_greedy_row_heeds_its_penalties_and_its_neighbour_has_none():
+    best = int(LOGITS.argmax())
+    rows = options_of(2)._replace(presence_penalty=np.array([100, 0], np.float32))
+    seen = unseen(2)
+    seen.generated[:, best] = 1
+    tokens = picked(np.stack([LOGITS, LOGITS]), np.zeros(2, np.int32), rows, seen, False).tokens
+    assert tokens.tolist() == [int(np.argsort(-LOGITS)[1]), best]
+
+
 def mixed_rows() -> tuple[np.ndarray, SamplingOptions]:
-    options = SamplingOptions(
+    options = options_of(4)._replace(
         seed=np.array([3, 3, 9, 4], np.uint32),
         temperature=np.array([0.0, 1.0, 1.0, 0.7], np.float32),
         top_k=np.array([0, 0, 3, 0], np.int32),
         top_p=np.array([1.0, 1.0, 1.0, 0.5], np.float32),
+        min_p=np.array([0.0, 0.1, 0.0, 0.0], np.float32),
+        frequency_penalty=np.array([0.0, 1.0, 0.0, 0.0], np.float32),
     )
     return np.random.default_rng(1).normal(size=(4, V)).astype(np.float32), options
 
@@ -84,16 +150,18 @@ def mixed_rows() -> tuple[np.ndarray, SamplingOptions]:
 def test_what_a_row_draws_depends_on_no_other_row():
     logits, options = mixed_rows()
     positions = np.array([5, 6, 7, 8], np.int32)
-    together = choose(logits, positions, options, False)
+    seen = Seen(np.zeros((4, V), bool), np.arange(4 * V, dtype=np.int32).reshape(4, V) % 3)
+    together = picked(logits, positions, options, seen, False)
     for row in range(4):
         only = slice(row, row + 1)
-        alone = choose(logits[only], positions[only], SamplingOptions(*(x[only] for x in options)), False)
+        its_own = SamplingOptions(*(x[only] for x in options))
+        alone = picked(logits[only], positions[only], its_own, Seen(*(x[only] for x in seen)), False)
         assert alone.tokens[0] == together.tokens[row]
 
 
 def test_logprobs_are_those_of_the_unfiltered_distribution():
     logits, options = mixed_rows()
-    choice: Choice = choose(logits, np.zeros(4, np.int32), options, True)
+    choice = picked(logits, np.zeros(4, np.int32), options, unseen(4), True)
     expected = np.log(np.stack([softmax(row.astype(np.float64)) for row in logits]))
     np.testing.assert_allclose(choice.logprobs, expected[np.arange(4), choice.tokens], atol=1e-5)
     np.testing.assert_array_equal(choice.top_ids, np.argsort(-logits, axis=-1)[:, :20])
