@@ -92,13 +92,13 @@ def parses_tree(text: str, language: Language) -> bool:
 
 
 def faulty_share(text: str, language: Language) -> float:
-    """Of the bytes of `text` those that the grammar cannot place, the text read once, with its macros; 1 where it is
-    no text."""
+    """Of the bytes of `text` those that the grammar cannot place, macros as blanks where that helps; 1 where it is no
+    text."""
     try:
         source = text.encode()
     except UnicodeEncodeError:
         return 1.0
-    return bytes_in_error(syntax_tree_of(source, language).root_node) / max(len(source), 1)
+    return bytes_in_error(parse(source, language).root) / max(len(source), 1)
 
 
 def bytes_in_error(root: tree_sitter.Node) -> int:

@@ -18,7 +18,7 @@ from demiurgic_jax.curation.corpus.execution import Execution
 from demiurgic_jax.curation.corpus.pipeline import CorpusConfig
 
 NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
-EXECUTION = Execution("ray", workers=4, options={"mem_per_cpu_gb": 0.1})
+EXECUTION = Execution("ray", workers=2, options={"mem_per_cpu_gb": 0.1})
 
 
 def hashes(texts):
@@ -39,7 +39,7 @@ def cluster():
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("world")
-    config = CorpusConfig([write_world(root / "repositories")], parts=6, heldout=0.0)
+    config = CorpusConfig([write_world(root / "repositories")], parts=3, heldout=0.0)
     return config, hashes(made(config, root / "alone"))
 
 

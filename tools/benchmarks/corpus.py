@@ -81,7 +81,9 @@ def quality(arguments: argparse.Namespace) -> Table:
 def minhash(arguments: argparse.Namespace) -> Table:
     """Signing, pairs and clusters of files and of copies of half of them with 1 to 20 % of the words changed."""
     from datatrove.data import Document
+    from datatrove.utils.logging import logger
 
+    logger.disable("datatrove")
     rng = random.Random(0)
     texts = [file.text for file in real_files(arguments.folder, arguments.files)]
     copies = {number: _edited(texts[number], 0.01 + 0.19 * rng.random(), rng) for number in range(0, len(texts), 2)}
@@ -133,6 +135,7 @@ def _bare_minhash(documents: list[Any], folder: Path, *, ours: bool) -> set[int]
         MinhashDedupCluster,
         MinhashDedupSignature,
     )
+    from datatrove.utils.hashing import HashConfig
     from datatrove.utils.text import TextNormConfig
     from datatrove.utils.word_tokenizers import WordTokenizer
 
@@ -151,7 +154,9 @@ def _bare_minhash(documents: list[Any], folder: Path, *, ours: bool) -> set[int]
     kept = TextNormConfig(
         lowercase=False, norm_whitespace=False, remove_punctuation=False, norm_unicode_diacritics=False
     )
-    config = MinhashConfig(norm_config=kept) if ours else MinhashConfig()
+    # xxhash 4 takes no text, which datatrove 0.10 gives it.
+    hashing = HashConfig(hash_fc="sha1")
+    config = MinhashConfig(norm_config=kept, hash_config=hashing) if ours else MinhashConfig(hash_config=hashing)
     language: Any = OurWords("en") if ours else "eng"
     sign = MinhashDedupSignature(str(folder / "signatures"), config=config, language=language)
     sign.run(iter(documents), 0, 1)
