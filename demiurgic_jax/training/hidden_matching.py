@@ -100,7 +100,7 @@ class HiddenMatching:
         shape = (len(self.student_layers), *self.widths)
         return jax.random.normal(key, shape, jnp.float32) / jnp.sqrt(jnp.float32(self.widths[1]))
 
-    def distance(self, student_PBSE: jax.Array, teacher_PBST: jax.Array, weights_BS: jax.Array, projection: Any) -> Any:
+    def distance(self, student_PBSE: Any, teacher_PBST: Any, weights_BS: jax.Array, projection: Any) -> Any:
         """Float32 scalar: over tokens, their loss weight times the mean distance over the pairs.
 
         One pair at a time, and each again in the backward pass: of what is made of the states nothing stays.

@@ -101,7 +101,7 @@ def report(
     for k in ks:
         for p in ps:
             row(k, p, truncate_top_p(ids[:, :k], top[:, :k], p))
-    shifts = np.random.default_rng(0).random(len(flat), np.float32)
+    shifts = jnp.asarray(np.random.default_rng(0).random(len(flat), np.float32))
     for k in samples:
         drawn, values = map(np.asarray, sample_by_blocks(jnp.asarray(flat), jnp.zeros((len(flat), 1)), shifts, k))
         row(k, "sampled", sampled_targets(drawn, values, k))
