@@ -139,14 +139,13 @@ class LossSums(NamedTuple):
 
 def _stored_divergence(batch: Batch) -> Callable[..., jax.Array]:
     """What compares stored soft targets: the buckets, or at sampled positions the samples."""
-    if batch.teacher_sampled is None:
+    sampled, logprobs = batch.teacher_sampled, batch.teacher_logprobs
+    if sampled is None or logprobs is None:
         return bucket_divergence
 
     def measure(terms: Any, teacher: jax.Array, student: jax.Array, temperature: Any, beta: float) -> jax.Array:
-        of_samples = sampled_forward_kl(batch.teacher_logprobs, student)
-        return jnp.where(
-            batch.teacher_sampled, of_samples, bucket_divergence(terms, teacher, student, temperature, beta)
-        )
+        of_samples = sampled_forward_kl(logprobs, student)
+        return jnp.where(sampled, of_samples, bucket_divergence(terms, teacher, student, temperature, beta))
 
     return measure
 

@@ -1,5 +1,6 @@
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,8 +8,10 @@ from data_samples import random_documents
 
 from demiurgic_jax.data.batch import Batch
 from demiurgic_jax.data.loader import Loader
+from demiurgic_jax.data.mixture import Mixture
 from demiurgic_jax.data.packing import PACKINGS, PackingPlan
 from demiurgic_jax.data.shards import ShardSet, write_shards
+from demiurgic_jax.data.soft_targets import sampled_targets
 from demiurgic_jax.errors import UserError
 
 ROW_LENGTH = 48  # shorter than most documents, so that they are cut
@@ -188,3 +191,30 @@ def test_a_batch_that_processes_cannot_share_is_refused(loader):
         loader.batch(0, 0, 3)
     with pytest.raises(UserError, match="batch size 8 does not divide over 3 processes"):
         loader.batches(0, process_index=0, process_count=3)
+
+
+def test_batches_say_which_positions_have_samples_and_none_of_them_is_left_out(shard_set, tokenizer, tmp_path):
+    """A mixture of a set with samples and one with truncated soft targets."""
+    documents = random_documents(30, seed=9)
+    drawn = []
+    for document in documents:
+        soft = document.soft_targets
+        if soft is not None:
+            soft = sampled_targets(*soft.dense(6), 6)
+        drawn.append(replace(document, soft_targets=soft))
+    sampled = write_shards(tmp_path / "sampled", drawn, tokenizer=tokenizer, num_shards=2, provenance={})
+    sampled.verify()
+    assert (sampled.manifest["format"], sampled.manifest["soft_target_samples"]) == (2, 6)
+    assert shard_set.manifest["format"] == 1
+    mixed = Loader(Mixture([sampled, shard_set], [1, 1]), batch_size=8, row_length=ROW_LENGTH, seed=3, soft_targets=6)
+    batch = mixed.batch(0)
+    assert 0 < batch.teacher_sampled.sum() < np.isfinite(batch.teacher_logprobs[..., 0]).sum()
+    # Of samples none weighs less than 1/K; of the truncated ones some do.
+    least = np.where(np.isfinite(batch.teacher_logprobs), batch.teacher_logprobs, 0).min(axis=-1)
+    assert (least[batch.teacher_sampled] >= -np.log(6) - 1e-3).all()
+    assert (least[~batch.teacher_sampled] < -np.log(6) - 1e-3).any()
+    with pytest.raises(UserError, match=r"holds up to 6 samples .* set train\.soft_targets=6 instead of 4"):
+        Loader(sampled, batch_size=8, row_length=ROW_LENGTH, seed=3, soft_targets=4)
+    assert (
+        Loader(shard_set, batch_size=8, row_length=ROW_LENGTH, seed=3, soft_targets=6).batch(0).teacher_sampled is None
+    )

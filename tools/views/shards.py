@@ -45,6 +45,7 @@ def set_figures(folder: str, context: int | None, verify: bool) -> dict[str, Any
         figures[name] = manifest[name]
     for name in ("soft_target_positions", "tokenizer_fingerprint", "vocab_size", "token_dtype", "provenance"):
         figures[name] = manifest[name]
+    figures["soft_target_samples"] = manifest.get("soft_target_samples", 0)  # since format 2
     figures["shards"] = len(manifest["shards"])
     figures["bytes"] = sum(entry["bytes"] for entry in manifest["shards"])
     quantiles = np.quantile(lengths, (0, 0.25, 0.5, 0.75, 1)).round().astype(int).tolist()
@@ -79,9 +80,9 @@ def _render_set(figures: Mapping[str, Any], console: Console) -> None:
     table.add_row("documents", f"{documents:,}")
     table.add_row("tokens", f"{tokens:,} ({tokens / documents:,.1f} a document)")
     table.add_row("trained on", f"{figures['learnt_tokens']:,} ({figures['learnt_tokens'] / tokens:.1%})")
-    soft = (
-        f"up to {figures['soft_target_cap']} entries on {figures['soft_target_positions'] / tokens:.1%} of the tokens"
-    )
+    drawn = f"samples, K = {figures['soft_target_samples']}: " if figures["soft_target_samples"] else ""
+    share = f"{figures['soft_target_positions'] / tokens:.1%} of the tokens"
+    soft = f"{drawn}up to {figures['soft_target_cap']} entries on {share}"
     table.add_row("soft targets", soft if figures["soft_target_cap"] else "none")
     for name in ("languages", "tasks", "licences"):
         table.add_row(f"{name}, documents", _counts(figures[name]))
