@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -165,7 +166,7 @@ def scored_set(
     text: ShardSet, folder: Path, teacher: ImportedModel, tokenizer: Tokenizer, scoring: ScoringConfig
 ) -> ShardSet:
     """`text` with the teacher's soft targets, in the student's tokens; a killed job goes on where it was."""
-    told = {"teacher": Path(teacher.source).name, "progress": _progress(f"scoring {folder.name}", text)}
+    told: dict[str, Any] = {"teacher": Path(teacher.source).name, "progress": _progress(f"scoring {folder.name}", text)}
     whole = teacher.config, teacher.params, teacher.tokenizer
     if tokenizer.fingerprint == teacher.tokenizer.fingerprint:
         scored = score_shards(text, folder, *whole, scoring, **told)

@@ -86,7 +86,7 @@ def _states(teacher: ImportedModel, pieces: int, batches: Sequence[Batch]) -> It
 
     @jax.jit
     def hidden(params: Any, batch: Batch) -> jax.Array:
-        return decoder.apply({"params": params}, batch.tokens, batch.positions, batch.segment_ids)[0]  # type: ignore[no-any-return]
+        return decoder.apply({"params": params}, batch.tokens, batch.positions, batch.segment_ids)[0]
 
     for batch in batches:
         yield TeacherStates(hidden(params, batch), unembedding(teacher.config, params), real)

@@ -44,8 +44,8 @@ def table(fixed: Mapping[str, Any], data: Mapping[str, Any], results: Results) -
     for way in ways:
         for other in ("text", "online"):
             if other in ways and way not in ("text", other):
-                cells = [_difference(by_way(results, field), way, other) for field in fields]
-                lines.append(f"| {way} against {other} | | " + " | ".join(cells) + " |")
+                differences = (_difference(by_way(results, field), way, other) for field in fields)
+                lines.append(f"| {way} against {other} | | " + " | ".join(differences) + " |")
     stored = "".join(
         f"{size:.1f} bytes of {kind} targets a token; " for kind, size in data["soft_target_bytes"].items()
     )
