@@ -129,9 +129,14 @@ class Contained:
 
     def end(self) -> None:
         """Kills it and all that came of it, and lets go of its pipes."""
-        if not self.isolate:
+        if self.process.poll() is None:
+            # Killing bubblewrap ends its process namespace, but not one that it was still making: that one's first
+            # process would wait for it for ever. So it is stopped, and its children are killed with it.
+            os.kill(self.process.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             _kill_all(self.tree)
-        # Killing bubblewrap ends its process namespace, and with it every descendant.
+        elif not self.isolate:
+            _kill_all(self.tree)
         self.process.kill()
         self.process.wait()
         for descriptor in [*self.inputs, *self.outputs]:
