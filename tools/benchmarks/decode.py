@@ -141,6 +141,7 @@ def ways(model: Any, stack: ExitStack) -> Contestant:
     """Edits with and without guesses; and the first token after a file, of which the cache knows nothing or all."""
     options = {"slots": 1, "prefix_cache": True}
     guessing, plain = engine(model, stack, **options), engine(model, stack, **options, speculate=False)
+    files = engine(model, stack, slots=2)  # the known file keeps one, new ones take the other
     text = FUNCTION * 40
     turn = iter(range(10**6))
 
@@ -151,7 +152,7 @@ def ways(model: Any, stack: ExitStack) -> Contestant:
 
     def first_token(prompt: str) -> int:
         ids = tuple(model.tokenizer.encode(prompt)[:FILE_TOKENS])
-        run(plain, [CompletionRequest(prompt_tokens=ids, max_tokens=1)])
+        run(files, [CompletionRequest(prompt_tokens=ids, max_tokens=1)])
         return 1
 
     def new_file() -> int:
