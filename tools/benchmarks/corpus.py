@@ -213,7 +213,7 @@ def tokenise(arguments: argparse.Namespace) -> Table:
         seconds: dict[str, list[float]] = {"ours": [], "bare": []}
         for number in range(arguments.rounds):
             shards = folder / f"shards{number}"
-            work = [
+            work: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
                 (write_part, (part, folder / "documents", folder / "tokenizer", shards, parts, {}))
                 for part in range(parts)
             ]

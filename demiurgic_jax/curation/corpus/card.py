@@ -11,8 +11,10 @@ from pathlib import Path
 from demiurgic_jax.curation.corpus.funnel import BLOCKS, Funnel
 from demiurgic_jax.curation.corpus.parts import SUFFIX, read_rank
 
-_TIMED = ("reading", "quality", "marking", "exact duplicates", "signing", "near-duplicates", "syntax", "benchmarks")
-_TIMED += ("redaction", "ordering")
+_TIMED = (
+    *("reading", "quality", "marking", "exact duplicates", "signing", "near-duplicates"),
+    *("syntax", "benchmarks", "redaction", "ordering"),
+)
 
 
 def write_card(name: str, funnel: Funnel, folder: Path) -> list[Path]:
