@@ -40,7 +40,7 @@ test: $(TEST_READY) ## The test suite, without the slow ones
 	$(BIN)/python -m pytest -n 2 -m 'not slow and not full_size'
 
 test-slow: $(TEST_READY) ## Kills, restarts and whole runs
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 test-full-size: $(TEST_READY) ## The measurements that docs report, at their size; on a machine with nothing else to do
 	$(BIN)/python -m pytest -m full_size -s

@@ -136,7 +136,7 @@ def segments(loader: Loader, steps: int) -> list[dict[str, np.ndarray]]:
         for b, segment_ids in enumerate(batch.segment_ids):
             for segment in range(1, segment_ids.max() + 1):
                 here = segment_ids == segment
-                found.append({name: array[b][here] for name, array in batch._asdict().items()})
+                found.append({name: array[b][here] for name, array in batch._asdict().items() if array is not None})
     return found
 
 
@@ -165,6 +165,8 @@ def test_tasks_are_the_same_after_a_restart_and_on_any_process_and_others_in_ano
     loader, again = (fim_loader(code, tokenizer, ALWAYS) for _ in range(2))
     for step in (0, 3, 1000):
         for name, whole in loader.batch(step)._asdict().items():
+            if whole is None:
+                continue
             parts = [getattr(again.batch(step, process, 4), name) for process in range(4)]
             np.testing.assert_array_equal(np.concatenate(parts), whole)
     with again.batches(3, workers=1, threads=1) as batches:

@@ -6,9 +6,11 @@ import time
 import pytest
 
 from demiurgic_jax.data.completer import Completion, CompletionRequest, Message
+from demiurgic_jax.data.fim_families import FimFormat
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.sampling.engine import CancelledError, Engine, EngineStoppedError
+from demiurgic_jax.sampling.fim_budget import fit_fim
 from demiurgic_jax.sampling.stream import Stream
 
 LONG = CompletionRequest(prompt="for", max_tokens=900)
@@ -91,14 +93,11 @@ def test_a_long_prompt_is_cut_at_its_left_where_that_is_asked_for(engine: Engine
 
 def test_a_cut_fill_in_the_middle_keeps_what_is_next_to_the_hole(engine: Engine, tokenizer: Tokenizer):
     before, after = "for number in range(10):\n" * 300, "return a + b\n" * 300
-    special, room = tokenizer.special, engine.max_context - 20 - 3
-    prefix, suffix = tokenizer.encode(before), tokenizer.encode(after)
-    assert len(prefix) > room
-    assert len(suffix) > room
-    kept = (special.fim_prefix, *prefix[len(prefix) - (room - room // 2) :], special.fim_suffix)
-    kept = (*kept, *suffix[: room // 2], special.fim_middle)
+    room = engine.max_context - 20
+    kept = fit_fim(FimFormat(tokenizer, ""), before, after, (), room).tokens
+    assert room - 30 < len(kept) <= room
     answer = complete(engine, prompt=before, suffix=after, max_tokens=20, truncate=True)
-    assert answer == complete(engine, prompt_tokens=kept, max_tokens=20)
+    assert answer == complete(engine, prompt_tokens=tuple(kept), max_tokens=20)
 
 
 def test_a_conversation_can_be_cut_too(engine: Engine):

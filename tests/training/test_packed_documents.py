@@ -64,6 +64,8 @@ def unpacked(rows: Batch) -> Batch:
     alone = batch_of([], MOST_ROWS, ROW_LENGTH, ENTRIES)
     for row, (source, here) in enumerate(pieces):
         for mine, its in zip(alone, rows, strict=True):
+            if mine is None:
+                continue
             mine[row, : here.sum()] = its[source][here]
     positions = np.tile(np.arange(ROW_LENGTH, dtype=np.int32), (MOST_ROWS, 1))
     return alone._replace(segment_ids=np.ones_like(alone.segment_ids), positions=positions)
