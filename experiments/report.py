@@ -165,7 +165,7 @@ def tables(figures: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[s
             [
                 [label, _number(held[f"{field}_before"]), _number(held[f"{field}_after"])]
                 for label, field in (
-                    ("KL to the teacher (stored soft targets with their rest bucket), nats per token", "kl"),
+                    ("KL to the teacher (by the stored soft targets; of sampled ones a bound), nats per token", "kl"),
                     ("cross-entropy, nats per token", "cross_entropy"),
                     ("next-token accuracy", "accuracy"),
                 )
