@@ -1,6 +1,8 @@
-"""A named experiment in little: another source beside the teacher's answers, FIM, and two phases with mixtures."""
+"""A named experiment in little: another source beside the teacher's answers, a corpus where the config has one, FIM,
+and two phases with mixtures."""
 
 import json
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -13,10 +15,18 @@ from demiurgic_jax.checkpoints.checkpoint import open_model
 from demiurgic_jax.data.shards import ShardSet
 from demiurgic_jax.training.metrics import read_metrics
 
-PHASES = [
-    {"name": "code", "steps": 6, "mixture": {"sets": ["train", "corpus"], "weights": [1.0, 3.0]}, "fim": {"rate": 0.5}},
-    {"name": "answers", "steps": 4, "optimizer": {"learning_rate": 1e-4}},
-]
+
+def phases(*sets: str) -> list[dict]:
+    mixture = {"sets": [*sets], "weights": [1.0] * len(sets)}
+    return [
+        {"name": "code", "steps": 6, "mixture": mixture, "fim": {"rate": 0.5}},
+        {
+            **{"name": "answers", "steps": 4, "optimizer": {"learning_rate": 1e-4}},
+            **{"mixture": {"sets": ["train"], "weights": [1.0]}},
+        },
+    ]
+
+
 SIZES = {
     "init.size": "tiny",
     "tokenizer.vocab_size": 1024,
@@ -53,14 +63,21 @@ SIZES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["7b_distill", "7b_scratch"])
 def test_a_named_config_runs_on_a_laptop_with_a_tiny_student(smollm2_gguf, tmp_path, name):
-    corpus = tmp_path / "corpus.jsonl"
+    notes = tmp_path / "notes.jsonl"
     library = Path(sysconfig.get_path("stdlib"))
     texts = [path.read_text(encoding="utf-8") for path in sorted((library / "json").glob("*.py"))]
-    corpus.write_text("".join(json.dumps({"content": text}) + "\n" for text in texts))
-    source = {"name": "corpus", "path": str(corpus), "text": "content", "licence": "PSF-2.0"}
+    notes.write_text("".join(json.dumps({"content": text}) + "\n" for text in texts))
+    source = {"name": "notes", "path": str(notes), "text": "content", "licence": "PSF-2.0"}
     settings = [f"--config.{field}={value}" for field, value in SIZES.items()]
     settings += [f"--config.teacher.path={smollm2_gguf}", f"--config.shards.sources=({source!r},)"]
-    settings += [f"--config.phases={tuple(PHASES)!r}"]
+    scratch = name == "7b_scratch"
+    settings += [f"--config.phases={tuple(phases('train', 'notes', *(['corpus'] if scratch else [])))!r}"]
+    if scratch:
+        for package in ("email", "asyncio", "html", "http"):
+            shutil.copytree(library / package, tmp_path / "repositories" / package)
+        code = {"folders": str(tmp_path / "repositories"), "licence": "PSF-2.0"}
+        settings += [f"--config.corpus.sources=({code!r},)", "--config.corpus.parts=2"]
+        settings += ["--config.corpus.heldout_fraction=0.3", "--config.corpus.sample_megabytes=1.0"]
     settings += ["--config.seeds.sources=()"]  # the standard library
     workdir = tmp_path / "run"
     finished = subprocess.run(
@@ -71,7 +88,9 @@ def test_a_named_config_runs_on_a_laptop_with_a_tiny_student(smollm2_gguf, tmp_p
         check=False,
     )
     assert finished.returncode == 0, finished.stderr[-4000:]
-    assert len(ShardSet(workdir / "shards" / "sources" / "corpus")) == len(texts)
+    assert len(ShardSet(workdir / "shards" / "sources" / "notes")) == len(texts)
+    if scratch:
+        assert len(ShardSet(workdir / "shards" / "corpus")) > 20
     rows = [row for row in read_metrics(workdir / "train" / "metrics.jsonl") if row["step"]]
     assert [row["phase"] for row in rows] == [1] * 6 + [2] * 4
     assert rows[-1]["heldout/cross_entropy"] < rows[0]["cross_entropy"]
