@@ -18,6 +18,8 @@ from process_group import Ended, Process, by_hand, free_port, run_all
 from demiurgic_jax.training.metrics import read_metrics
 from experiments.stages.order import STAGES
 
+MADE = [stage.name for stage in STAGES if stage.name != "corpus"]  # the quickstart has none
+
 
 def run_two(
     first: Sequence[str], second: Sequence[str], folders: Sequence[Path] = (micro.ROOT, micro.ROOT)
@@ -74,7 +76,7 @@ def finished(smollm2_gguf, tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_all_stages_are_finished_by_two_processes(finished):
-    assert all((finished / stage.name / "manifest.json").exists() for stage in STAGES)
+    assert all((finished / stage / "manifest.json").exists() for stage in MADE)
     assert (finished / "report.html").exists()
     assert [row["step"] for row in read_metrics(finished / "train" / "metrics.jsonl")] == list(range(11))
 
@@ -84,7 +86,7 @@ def test_a_finished_run_is_skipped_by_both(finished):
     command = micro.command(Path("teacher.gguf"), finished)
     ended = run_two(command, command, (finished.parent, finished.parent))
     assert [each.status for each in ended] == [0, 0]
-    assert ended[0].said.count("already done") == len(STAGES)
+    assert ended[0].said.count("already done") == len(MADE)
 
 
 @pytest.mark.slow
