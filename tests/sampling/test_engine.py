@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from whole_answers import complete, whole
 
 from demiurgic_jax.data.completer import Completion, CompletionRequest, Message
 from demiurgic_jax.data.tokenizer import Tokenizer
@@ -17,19 +18,8 @@ from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoder import Decoder
 from demiurgic_jax.sampling.engine import CancelledError, Engine, EngineStoppedError
-from demiurgic_jax.sampling.stream import Stream
 
 LONG = "def add(a, b):\n    return a + b\n" * 14  # crosses the shortest cache while it decodes
-
-
-def whole(stream: Stream) -> Completion:
-    for _ in stream:
-        pass
-    return stream.result()
-
-
-def complete(engine: Engine, **options) -> Completion:
-    return whole(engine.submit(CompletionRequest(**options)))
 
 
 PADDED = 640

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from whole_answers import complete, whole
 
 from demiurgic_jax.data.completer import Completion, CompletionRequest, Message
 from demiurgic_jax.data.fim_families import FimFormat
@@ -11,19 +12,8 @@ from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.sampling.engine import CancelledError, Engine, EngineStoppedError
 from demiurgic_jax.sampling.fim_budget import fit_fim
-from demiurgic_jax.sampling.stream import Stream
 
 LONG = CompletionRequest(prompt="for", max_tokens=900)
-
-
-def whole(stream: Stream) -> Completion:
-    for _ in stream:
-        pass
-    return stream.result()
-
-
-def complete(engine: Engine, **options) -> Completion:
-    return whole(engine.submit(CompletionRequest(**options)))
 
 
 def test_a_stop_token_ends_the_text_before_itself(engine: Engine, tokenizer: Tokenizer):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 import pytest
+from whole_answers import complete, whole
 
 from demiurgic_jax.data.completer import Completion, CompletionRequest
 from demiurgic_jax.data.tokenizer import Tokenizer
@@ -16,20 +17,9 @@ from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.quantized_weight import SUMMED, quantize
 from demiurgic_jax.sampling import engine as engine_module
 from demiurgic_jax.sampling.engine import Engine
-from demiurgic_jax.sampling.stream import Stream
 from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
 
 FILE = "".join(f"def add{i}(a, b):\n    return a + b * {i}\n\n\n" for i in range(12))
-
-
-def whole(stream: Stream) -> Completion:
-    for _ in stream:
-        pass
-    return stream.result()
-
-
-def complete(engine: Engine, **options) -> Completion:
-    return whole(engine.submit(CompletionRequest(**options)))
 
 
 @pytest.fixture(scope="module")
