@@ -1,4 +1,4 @@
-"""How much of the loss is the teacher's, and at what temperature: both are functions of the step alone."""
+"""How parts of the loss are weighed against each other as a run goes on: functions of the step alone."""
 
 from typing import NamedTuple
 
@@ -19,10 +19,16 @@ class Schedule(NamedTuple):
         """The blend of the update after `step` updates; None where it never changes, and the config says it."""
         if self.config.blend_schedule == "constant":
             return None
-        config, moving = self.config, self.config.blend_fraction * self.steps
-        done = jnp.clip((step - self.first) / jnp.maximum(moving, 1.0), 0.0, 1.0)
-        share = done if config.blend_schedule == "linear" else (1 - jnp.cos(jnp.pi * done)) / 2
+        config = self.config
+        share = share_moved(config.blend_schedule, step, self.first, config.blend_fraction * self.steps)
         return Blend(
             config.distill_weight + share * (config.final_distill_weight - config.distill_weight),
             config.temperature + share * (config.final_temperature - config.temperature),
         )
+
+
+def share_moved(schedule: str, step: jax.Array, first: int, moving: float) -> jax.Array:
+    """How far, from 0 to 1, a `schedule` (linear, or cosine: slow at both ends) has gone after `step` updates, when it
+    begins with step `first` and takes `moving` steps."""
+    done = jnp.clip((step - first) / jnp.maximum(moving, 1.0), 0.0, 1.0)
+    return done if schedule == "linear" else (1 - jnp.cos(jnp.pi * done)) / 2

@@ -17,9 +17,10 @@ import optax
 
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
+from demiurgic_jax.training.blending import share_moved
+from demiurgic_jax.training.losses import BLEND_SCHEDULES
 
 MEASURES = ("cosine", "mse")
-SCHEDULES = ("constant", "linear", "cosine")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class HiddenConfig:
         for name in ("weight", "final_weight"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"train.hidden.{name}={getattr(self, name)} must be at least 0")
-        for name, known in (("measure", MEASURES), ("schedule", SCHEDULES)):
+        for name, known in (("measure", MEASURES), ("schedule", BLEND_SCHEDULES)):
             if getattr(self, name) not in known:
                 raise UserError(
                     f"train.hidden.{name}={getattr(self, name)!r} is unknown: choose one of {', '.join(known)}"
@@ -60,8 +61,7 @@ class HiddenConfig:
         """Of the update after `step` updates, in a phase of so many `steps` that begins after update `first`."""
         if self.schedule == "constant":
             return jnp.float32(self.weight)
-        done = jnp.clip((step - first) / max(self.fraction * steps, 1.0), 0.0, 1.0)
-        share = done if self.schedule == "linear" else (1 - jnp.cos(jnp.pi * done)) / 2
+        share = share_moved(self.schedule, step, first, self.fraction * steps)
         return self.weight + share * (self.final_weight - self.weight)
 
 
