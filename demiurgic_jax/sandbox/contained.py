@@ -167,7 +167,8 @@ def _bounds(limits: Limits, address_space: bool) -> list[str]:
 
 
 def _kill_all(tree: ProcessTree) -> None:
-    """Without a process namespace descendants are sought out; one that left its parents can escape."""
+    """Descendants are sought out. Only a process namespace, which ends with its first process, holds those that left
+    their parents too."""
     for pid in tree.members():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

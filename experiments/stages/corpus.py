@@ -75,10 +75,8 @@ def _execution(run: Run) -> Any:
 
 
 def _check(run: Run) -> None:
-    if has_corpus(run):
-        _corpus_config(run), _execution(run)
-        weights = pairs(run.config.corpus.language_weights, "corpus.language_weights")
-        require_known(weights or ("python",))
+    _corpus_config(run), _execution(run)
+    require_known(pairs(run.config.corpus.language_weights, "corpus.language_weights") or ("python",))
 
 
 def _inputs(run: Run) -> Mapping[str, Any]:
@@ -104,7 +102,7 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
     config = _corpus_config(run)
     run_corpus(config, folder, _execution(run), progress, clones=_clones(), cores=os.cpu_count())
     funnel = read_funnel(folder)
-    if not any(each for each in _files(folder)):
+    if not any(_files(folder)):
         reasons = ", ".join(f"{amount.documents:,} {reason}" for _, reason, amount in funnel.reasons()[:8])
         raise UserError(f"config.corpus.sources: nothing is left ({reasons or 'no code is there'}): give other sources")
     write_card(run.name, funnel, folder)
