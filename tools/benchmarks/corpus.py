@@ -118,14 +118,17 @@ def minhash(arguments: argparse.Namespace) -> Table:
 
 
 def _our_minhash(documents: list[Any], folder: Path) -> set[int]:
-    from demiurgic_jax.curation.corpus.near import SignNear, find_clusters, find_pairs
+    from demiurgic_jax.curation.corpus.near import FindNear, SignNear, find_pairs
     from demiurgic_jax.curation.near_duplicates import MinHashConfig
 
     config = MinHashConfig()
     for _ in SignNear(folder / "signatures", config).run(iter(documents)):
         pass
     pairs = find_pairs(folder / "signatures", folder / "pairs", config)
-    return _clustered(pairs, find_clusters(folder / "pairs", folder / "clusters", config), config.bands, folder)
+    for band in range(config.bands):
+        pairs.run(None, band, config.bands)
+    FindNear(folder / "signatures", folder / "pairs", folder / "clusters").run()
+    return set(np.load(folder / "clusters" / "00000.npy").tolist())
 
 
 def _bare_minhash(documents: list[Any], folder: Path, *, ours: bool) -> set[int]:
@@ -168,12 +171,8 @@ def _bare_minhash(documents: list[Any], folder: Path, *, ours: bool) -> set[int]
         lines_to_buffer=4096,
     )
     clusters = MinhashDedupCluster(str(folder / "pairs"), str(folder / "clusters"), config=config)
-    return _clustered(pairs, clusters, config.num_buckets, folder)
-
-
-def _clustered(pairs: Any, clusters: Any, bands: int, folder: Path) -> set[int]:
-    for band in range(bands):
-        pairs.run(None, band, bands)
+    for band in range(config.num_buckets):
+        pairs.run(None, band, config.num_buckets)
     clusters.run(None, 0, 1)
     found = folder / "clusters" / "000000.remove"
     return set(np.fromfile(found, "<u4").tolist()) if found.exists() else set()

@@ -119,4 +119,7 @@ def _wait(executor: PipelineExecutor) -> None:
 def _add_seconds(logs: Path, seconds: float) -> None:
     path = logs / "seconds.json"
     before = json.loads(path.read_text()) if path.exists() else 0.0
-    path.write_text(json.dumps(before + seconds))
+    # A disk that is full just here must not leave half a number.
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(before + seconds))
+    unfinished.replace(path)

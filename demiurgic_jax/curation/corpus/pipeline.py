@@ -7,8 +7,9 @@
     clusters    near-duplicates of which one is kept                                      → clusters
     clean       without those; syntax; benchmark problems; secrets; order in repositories → documents/SPLIT/PART
 
-A repository falls whole to one part, so its files meet again whoever read them. All of a folder's content follows from
-the sources, the configuration and the number of parts, not from where tasks ran or how often they were killed.
+A repository falls whole to one part, so its files meet again whoever read them. What is kept follows from the sources
+and the configuration, and where it lies from the number of parts too, but not from where tasks ran or how often they
+were killed.
 """
 
 import os
@@ -21,7 +22,7 @@ from typing import Any
 from demiurgic_jax.curation.corpus.cleaning import DropBenchmarks, DropFaulty, DropPoor, Redact
 from demiurgic_jax.curation.corpus.exact import DropExact, FindExact, MarkExact
 from demiurgic_jax.curation.corpus.execution import Execution, Progress, run_stage
-from demiurgic_jax.curation.corpus.near import DropNear, SignNear, find_clusters, find_pairs
+from demiurgic_jax.curation.corpus.near import DropNear, FindNear, SignNear, find_pairs
 from demiurgic_jax.curation.corpus.ordering import Order, OrderName
 from demiurgic_jax.curation.corpus.parts import ReadPart, ReadRank, write_parts, write_ranks, write_splits
 from demiurgic_jax.curation.corpus.reading import ReadCode
@@ -114,7 +115,7 @@ def corpus_stages(config: CorpusConfig, folder: Path, clones: Path | None = None
         CorpusStage(
             "pairs", config.near.bands, [find_pairs(signatures, pairs, config.near)], ("signatures",), ("pairs",)
         ),
-        CorpusStage("clusters", 1, [find_clusters(pairs, clusters, config.near)], ("pairs",), ("clusters",)),
+        CorpusStage("clusters", 1, [FindNear(signatures, pairs, clusters)], ("signatures", "pairs"), ("clusters",)),
         CorpusStage("clean", parts, clean, ("signed", "clusters"), ("documents",)),
     ]
 
