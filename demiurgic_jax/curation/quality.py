@@ -28,8 +28,9 @@ class Thresholds:
     and 6.5; the bounds lie well outside. `python -m tools.benchmarks.corpus quality FOLDER` gives those of more.
     `encoded` (bytes) is the longest run of letters and digits without a break, as base64 has it: 1,024 as in StarCoder2
     (Lozhkov et al. 2024, arXiv:2402.19173, section 3.1).
-    `faulty` (share of the bytes that the parser cannot place) is 0 for Python, whose compiler decides; of
-    the others in that sample 99 of 100 files had no fault at all, and 95 of 100 of C++ less than 0.05.
+    `faulty` (share of the bytes, blanks aside, that the parser cannot place) is 0 for Python, whose compiler decides;
+    of the others in that sample 99 of 100 files had no fault at all. C++ has macros that no grammar knows: 99.9 % of
+    17 MB of 43 libraries are below 0.05, and of the same with each twentieth token missing one file in five.
     """
 
     longest_line: int = 1000
@@ -49,7 +50,7 @@ THRESHOLDS: dict[str, Thresholds] = {
     "go": Thresholds(),
     "rust": Thresholds(),
     "java": Thresholds(comments=0.9),  # interfaces are mostly documentation
-    "cpp": Thresholds(comments=0.9, faulty=0.1),
+    "cpp": Thresholds(comments=0.9, faulty=0.05),
 }
 _DEFAULT = Thresholds()
 

@@ -13,10 +13,18 @@ _CAPITALS = rb"\b_{0,2}[A-Z][A-Z0-9]*_[A-Z0-9_]*"
 _ARGUMENTS = rb"\((?:[^();{}]|\((?:[^();{}]|\((?:[^();{}]|\([^();{}]*\))*\))*\))*\)"
 _CONDITION = re.compile(rb"[ \t]*#[ \t]*(if|ifdef|ifndef|elif|else|endif)\b[ \t]*([^\n]*)")
 _DIRECTIVE = re.compile(rb"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*$", re.MULTILINE)
+_COMMENTS = ("comment", "line_comment", "block_comment")
+# Nodes that are worth something inside of an error.
+_WHOLE = re.compile(r"(?:comment|declaration|declaration_list|_definition|_item|_statement|_specifier)$")
+# range-v3 and others declare templates with requirements by macros that look like calls.
+_TEMPLATE_CALL = re.compile(rb"(\btemplate\s*)\(([^(){};]*(?:\([^(){};]*\)[^(){};]*)*)\)(\s*" + _ARGUMENTS + rb")?")
 # What a grammar does not know, by language, and the letter that it is replaced with.
 _UNKNOWN = {
     "cpp": (
-        (re.compile(rb"^[ \t]*" + _CAPITALS + rb"(?:[ \t]*" + _ARGUMENTS + rb")?[ \t]*(?=$|//)", re.MULTILINE), b" "),
+        (re.compile(rb"^[ \t]*" + _CAPITALS + rb"(?:[ \t]*" + _ARGUMENTS + rb";?)?[ \t]*(?=$|//)", re.MULTILINE), b" "),
+        (re.compile(rb"^[ \t]*__\w+__[ \t]*$", re.MULTILINE), b" "),
+        (re.compile(rb"(?<=\bclass)\s+[A-Z][A-Z0-9]{3,}(?=\s+\w+\s*(?:final\s*)?[:{])"), b" "),
+        (re.compile(rb"(?<=\bstruct)\s+[A-Z][A-Z0-9]{3,}(?=\s+\w+\s*(?:final\s*)?[:{])"), b" "),
         (re.compile(_CAPITALS + rb"(?:" + _ARGUMENTS + rb")?(?=\s+(?:[A-Za-z_~:]|\[\[))"), b" "),
         (
             re.compile(
@@ -29,6 +37,8 @@ _UNKNOWN = {
             b" ",
         ),
         (re.compile(rb"^[ \t]*__glibcxx_\w+" + _ARGUMENTS + rb";?[ \t]*$", re.MULTILINE), b" "),
+        (re.compile(rb"(?<=\bnamespace std)\s+" + _CAPITALS + _ARGUMENTS + rb"(?=\s*\{)"), b" "),
+        (re.compile(rb"\bextern(?=\s+template\b)"), b" "),
         # A statement as a macro's argument.
         (re.compile(rb"^[ \t]*" + _CAPITALS + rb"\([^{};#]*;[ \t]*\)", re.MULTILINE), b" "),
         (re.compile(rb"(?<=[)\w.])\s+" + _CAPITALS + rb"(?=\s*>)"), b" "),
@@ -73,11 +83,12 @@ def parse(source: bytes, language: Language) -> Parsed:
     """The tree of UTF-8 `source`; where it does not parse as it stands, without what the grammar does not know."""
     best = Parsed(syntax_tree_of(source, language).root_node, source)
     if best.root.has_error and language.name in _UNKNOWN:
+        fewest = unplaced(best)
         blanked = _blanked(source, language)
         for read in (blanked, _one_branch(blanked)) if language.name == "cpp" else (blanked,):
             other = Parsed(syntax_tree_of(read, language).root_node, read)
-            if bytes_in_error(other.root) < bytes_in_error(best.root):
-                best = other
+            if (left := unplaced(other)) < fewest:
+                best, fewest = other, left
             if not best.root.has_error:
                 break
     return best
@@ -92,29 +103,46 @@ def parses_tree(text: str, language: Language) -> bool:
 
 
 def faulty_share(text: str, language: Language) -> float:
-    """Of the bytes of `text` those that the grammar cannot place, macros as blanks where that helps; 1 where it is no
-    text."""
+    """Of the bytes of `text`, blanks aside, those that the grammar cannot place, macros as blanks where that helps; 1
+    where it is no text."""
     try:
         source = text.encode()
     except UnicodeEncodeError:
         return 1.0
-    return bytes_in_error(parse(source, language).root) / max(len(source), 1)
+    return min(1.0, unplaced(parse(source, language)) / max(_visible(source), 1))
 
 
-def bytes_in_error(root: tree_sitter.Node) -> int:
-    """Bytes of the outermost erroneous nodes; a missing token counts as one."""
-    total, stack = 0, [root]
+def unplaced(parsed: Parsed) -> int:
+    """Bytes, blanks aside, that the grammar has no place for; a missing token counts as one.
+
+    A parser that lost its way may call the rest of a file one error. Comments, and declarations and statements that it
+    found whole inside of it, are placed nevertheless.
+    """
+    total, stack = 0, [parsed.root]
     while stack:
         node = stack.pop()
-        if node.is_error or node.is_missing:
-            total += max(node.end_byte - node.start_byte, 1)
+        if node.is_missing:
+            total += 1
+        elif node.is_error:
+            start, lost = node.start_byte, 0
+            for child in node.children:
+                if _WHOLE.search(child.type) and (child.child_count or child.type in _COMMENTS):
+                    lost += _visible(parsed.read[start : child.start_byte])
+                    start = child.end_byte
+                    if child.has_error:
+                        stack.append(child)
+            total += max(lost + _visible(parsed.read[start : node.end_byte]), 1)
         elif node.has_error:
             stack.extend(node.children)
     return total
 
 
+def _visible(text: bytes) -> int:
+    return len(text) - sum(map(text.count, (b" ", b"\t", b"\n")))
+
+
 def _blanked(source: bytes, language: Language) -> bytes:
-    blanked = bytearray(source)
+    blanked = bytearray(_TEMPLATE_CALL.sub(_template, source) if language.name == "cpp" else source)
     for pattern, letter in _UNKNOWN[language.name]:
         for match in pattern.finditer(bytes(blanked)):
             blanked[match.start() : match.end()] = re.sub(rb"\S", letter, match[0])
@@ -122,6 +150,10 @@ def _blanked(source: bytes, language: Language) -> bytes:
         for match in _DIRECTIVE.finditer(source):
             blanked[match.start() : match.end()] = match[0]
     return bytes(blanked)
+
+
+def _template(call: re.Match[bytes]) -> bytes:
+    return call[1] + b"<" + call[2] + b">" + re.sub(rb"\S", b" ", call[3] or b"")
 
 
 def _one_branch(source: bytes) -> bytes:
