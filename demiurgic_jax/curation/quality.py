@@ -125,17 +125,18 @@ def refusal(measures: Measures, language: str) -> str | None:
     return "encoded data" if measures.encoded > limits.encoded else None
 
 
-def faulty(text: str, language: str) -> float:
-    """Share of the bytes of `text` that the language's parser cannot place; of Python 1 or 0; 0 for a language that
-    has no parser here."""
+def faulty(text: str, language: str, enough: float = 0.0) -> float:
+    """Share of the bytes of `text` that the language's parser cannot place, or one below `enough`; of Python 1 or 0; 0
+    for a language that has no parser here."""
     if language == "python":
         return 0.0 if parses(text) else 1.0
-    return faulty_share(text, LANGUAGES[language]) if language in LANGUAGES else 0.0
+    return faulty_share(text, LANGUAGES[language], enough) if language in LANGUAGES else 0.0
 
 
 def parse_refusal(text: str, language: str) -> str | None:
     """Whether too much of `text` does not parse."""
-    return "does not parse" if faulty(text, language) > THRESHOLDS.get(language, _DEFAULT).faulty else None
+    limit = THRESHOLDS.get(language, _DEFAULT).faulty
+    return "does not parse" if faulty(text, language, limit) > limit else None
 
 
 def _comment_bytes(source: bytes, language: str) -> int:

@@ -18,6 +18,7 @@ _COMMENTS = ("comment", "line_comment", "block_comment")
 _WHOLE = re.compile(r"(?:comment|declaration|declaration_list|_definition|_item|_statement|_specifier)$")
 # range-v3 and others declare templates with requirements by macros that look like calls.
 _TEMPLATE_CALL = re.compile(rb"(\btemplate\s*)\(([^(){};]*(?:\([^(){};]*\)[^(){};]*)*)\)(\s*" + _ARGUMENTS + rb")?")
+_LONG_MACRO = re.compile(rb"[ \t]*#[ \t]*define\b[^\n]*\\\n")
 # What a grammar does not know, by language, and the letter that it is replaced with.
 _UNKNOWN = {
     "cpp": (
@@ -79,17 +80,17 @@ class Parsed:
     read: bytes
 
 
-def parse(source: bytes, language: Language) -> Parsed:
-    """The tree of UTF-8 `source`; where it does not parse as it stands, without what the grammar does not know."""
+def parse(source: bytes, language: Language, enough: int = 0) -> Parsed:
+    """The tree of UTF-8 `source`; where more than `enough` bytes of it have no place as it stands, without what the
+    grammar does not know."""
     best = Parsed(syntax_tree_of(source, language).root_node, source)
-    if best.root.has_error and language.name in _UNKNOWN:
-        fewest = unplaced(best)
+    if best.root.has_error and language.name in _UNKNOWN and (fewest := unplaced(best)) > enough:
         blanked = _blanked(source, language)
         for read in (blanked, _one_branch(blanked)) if language.name == "cpp" else (blanked,):
             other = Parsed(syntax_tree_of(read, language).root_node, read)
             if (left := unplaced(other)) < fewest:
                 best, fewest = other, left
-            if not best.root.has_error:
+            if fewest <= enough:
                 break
     return best
 
@@ -102,14 +103,15 @@ def parses_tree(text: str, language: Language) -> bool:
     return b"\0" not in source and not parse(source, language).root.has_error
 
 
-def faulty_share(text: str, language: Language) -> float:
-    """Of the bytes of `text`, blanks aside, those that the grammar cannot place, macros as blanks where that helps; 1
-    where it is no text."""
+def faulty_share(text: str, language: Language, enough: float = 0.0) -> float:
+    """Of the bytes of `text`, blanks aside, those that the grammar cannot place; 1 where it is no text. Where they are
+    more than `enough`, macros are read as blanks, and the least of it is said."""
     try:
         source = text.encode()
     except UnicodeEncodeError:
         return 1.0
-    return min(1.0, unplaced(parse(source, language)) / max(_visible(source), 1))
+    size = max(_visible(source), 1)
+    return min(1.0, unplaced(parse(source, language, int(enough * size))) / size)
 
 
 def unplaced(parsed: Parsed) -> int:
@@ -148,7 +150,9 @@ def _blanked(source: bytes, language: Language) -> bytes:
             blanked[match.start() : match.end()] = re.sub(rb"\S", letter, match[0])
     if language.name == "cpp":
         for match in _DIRECTIVE.finditer(source):
-            blanked[match.start() : match.end()] = match[0]
+            # Nobody parses a macro's body, but comments in one that goes over several lines lead astray.
+            text = re.sub(rb"\S", b" ", match[0]) if _LONG_MACRO.match(match[0]) else match[0]
+            blanked[match.start() : match.end()] = text
     return bytes(blanked)
 
 
