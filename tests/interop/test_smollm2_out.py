@@ -91,7 +91,7 @@ def test_transformers_gives_its_logits_and_its_text(smollm2, source, answers, tm
 def llama_cpp(monkeypatch):
     """llama.cpp without its second layouts of quantised weights.
 
-    One of them is for Intel's tile registers (AMX), and where llama.cpp was built by GCC 12.3 or older the processor
+    One of them is for Intel's tile registers (AMX), and where llama.cpp was built by an old GCC (12.2 is) the processor
     refuses their set-up (llama.cpp's issue 20824): any quantised file, its own too, ends in a segmentation fault.
     """
     module = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
