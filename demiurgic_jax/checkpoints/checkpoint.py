@@ -28,7 +28,7 @@ from demiurgic_jax.checkpoints.card import Card
 from demiurgic_jax.checkpoints.digest import by_path, digests
 from demiurgic_jax.checkpoints.reading import (
     DamagedCheckpointError,
-    read_array,
+    StoredArray,
     read_arrays,
     read_card,
     read_tokenizer,
@@ -241,8 +241,8 @@ def open_model(folder: str | Path) -> OpenedModel:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A checkpoint of which one array at a time is read: `array(path)`, a leaf of the parameters, in the dtype that it
-    is stored in (`dtypes`, by path)."""
+    """A checkpoint before its arrays are read: `array(path)` is a leaf of the parameters, of which some rows at a time
+    are read, in the dtype that it is stored in (`dtypes`, by path)."""
 
     config: ModelConfig
     tokenizer: Tokenizer
@@ -251,9 +251,8 @@ class StoredModel:
     folder: Path
     dtypes: Mapping[tuple[str, ...], np.dtype]
 
-    def array(self, path: tuple[str, ...]) -> np.ndarray:
-        shape = _at(path, abstract_parameters(self.config)).shape
-        return read_array(self.folder, "params", path, shape, self.dtypes[path], self.card)
+    def array(self, path: tuple[str, ...]) -> StoredArray:
+        return StoredArray(self.folder, "params", path, _at(path, abstract_parameters(self.config)).shape, self.card)
 
 
 def _at(path: tuple[str, ...], tree: Any) -> Any:

@@ -4,6 +4,7 @@ No process waits here for another: each reads what its own devices hold.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore as ts
 from etils import epath
 from orbax.checkpoint.options import MultiprocessingOptions
 
 from demiurgic_jax.checkpoints.card import Card
-from demiurgic_jax.checkpoints.digest import by_path, digests, first_difference
+from demiurgic_jax.checkpoints.digest import by_path, digest_of_part, digests, first_difference
 from demiurgic_jax.checkpoints.tokenizer_item import TokenizerHandler
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
@@ -105,25 +107,35 @@ def stored_dtypes(folder: Path, item: str) -> dict[str, Any]:
         }
 
 
-def read_array(
-    folder: Path, item: str, path: Sequence[str], shape: tuple[int, ...], dtype: Any, card: Card
-) -> np.ndarray:
-    """One array of `item`, in the dtype that it is stored in, on the host: no other is read.
+class StoredArray:
+    """One array of `item`, mapped: its rows (along the first axis) are read some at a time, in the dtype that they are
+    stored in, and no other array is. DamagedCheckpointError, UserError when it is missing or of another shape."""
 
-    UserError when it is of another shape; DamagedCheckpointError when it is not what was saved.
-    """
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-    wanted: Any = jax.ShapeDtypeStruct(shape, dtype, sharding=here)
-    for name in reversed(path):
-        wanted = {name: wanted}
-    arguments = ocp.checkpoint_utils.construct_restore_args(wanted)
-    with _damage_named(folder):
-        restored = ocp.PyTreeCheckpointHandler().restore(
-            epath.Path(folder / item), args=ocp.args.PyTreeRestore(wanted, restore_args=arguments, partial_restore=True)
-        )
-    if other := first_difference(digests(restored), card.digests.get(item, {})):
-        raise DamagedCheckpointError(folder, f"its {other} is not what was saved")
-    return np.asarray(jax.tree.leaves(restored)[0])
+    def __init__(self, folder: Path, item: str, path: Sequence[str], shape: tuple[int, ...], card: Card):
+        self._folder, self._name = folder, "".join(f"['{name}']" for name in path)
+        self._digest = card.digests.get(item, {}).get(self._name)
+        self._sums: dict[tuple[int, int], int] = {}
+        base = {"driver": "file", "path": f"{folder / item}/", "file_io_mode": {"mode": "memmap"}}
+        store = {"driver": "zarr", "kvstore": {"driver": "ocdbt", "base": base, "path": f"{'.'.join(path)}/"}}
+        with _damage_named(folder):
+            self._store = ts.open(store, open=True, read=True).result()
+        _require_shapes(folder, {self._name: self._store}, {self._name: jax.ShapeDtypeStruct(shape, np.float32)})
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows `start` to `stop` as an array of its own, which adds to what `require_whole` knows. For any thread."""
+        found = np.empty((stop - start, *self._store.shape[1:]), self._store.dtype.numpy_dtype)
+        with _damage_named(self._folder):
+            ts.array(found).write(self._store[start:stop].translate_to[0]).result()
+        self._sums[start, stop] = digest_of_part(found, start * math.prod(found.shape[1:]))
+        return found
+
+    def require_whole(self) -> None:
+        """To be called when each row has been read once: DamagedCheckpointError unless they are what was saved."""
+        read = sorted(self._sums)
+        ends = [0, *(stop for _, stop in read)]
+        assert ends == [*(start for start, _ in read), self._store.shape[0]], f"rows {read} of {self._store.shape[0]}"
+        if sum(self._sums.values()) % 2**32 != self._digest:
+            raise DamagedCheckpointError(self._folder, f"its {self._name} is not what was saved")
 
 
 def _require_shapes(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

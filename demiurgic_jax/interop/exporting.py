@@ -15,9 +15,22 @@ from demiurgic_jax.interop.families import Family
 from demiurgic_jax.interop.layout import Form, Place, narrowed, stored_from_ours
 from demiurgic_jax.model.config import ModelConfig
 
+# More would only wait for the disk, each with a tensor or two in memory.
+_MOST_WORKERS = 8
+
+
+class StoredRows(Protocol):
+    """An array of which some rows at a time are read (checkpoints' StoredArray)."""
+
+    def rows(self, start: int, stop: int) -> np.ndarray: ...
+
+    def require_whole(self) -> None:
+        """UserError unless what was read of it, all of it, is what was once written."""
+        ...
+
 
 class Source(Protocol):
-    """A network of which one parameter at a time is read (checkpoints' StoredModel)."""
+    """A network of which a part of a parameter at a time is read (checkpoints' StoredModel)."""
 
     @property
     def config(self) -> ModelConfig: ...
@@ -28,7 +41,7 @@ class Source(Protocol):
     @property
     def dtypes(self) -> Mapping[tuple[str, ...], np.dtype]: ...
 
-    def array(self, path: tuple[str, ...]) -> np.ndarray: ...
+    def array(self, path: tuple[str, ...]) -> StoredRows: ...
 
 
 def require_tokenizer(source: Source) -> None:
@@ -50,25 +63,37 @@ def stored_tensors(
 ) -> Iterator[np.ndarray]:
     """`finish` of every tensor of `found`, layer by layer, as dtypes[our name of it] and in the layout of `form`.
 
-    While one is being written the next layers are made, one on each core.
+    While one is being written the next are read and made, one on each core. UserError once a parameter turns out not to
+    be what was saved: what was written by then is of no use.
     """
-    workers = os.cpu_count() or 1
+    workers = min(os.cpu_count() or 1, _MOST_WORKERS)
+    ahead: deque[tuple[Future[np.ndarray], StoredRows | None]] = deque()
+
+    def first() -> np.ndarray:
+        future, finished = ahead.popleft()
+        tensor = future.result()
+        if finished is not None:
+            finished.require_whole()
+        return tensor
+
     with ThreadPoolExecutor(workers) as pool:
-        for place in found:
-            value = source.array(place.path)
-            make = partial(_stored, value, place, dtypes[place.row.ours], form, family, finish)
-            ahead: deque[Future[np.ndarray]] = deque()
-            for layer in range(len(place.names)):
-                ahead.append(pool.submit(make, layer))
-                if len(ahead) > workers:
-                    yield ahead.popleft().result()
+        try:
+            for place in found:
+                value = source.array(place.path)
+                make = partial(_stored, value, place, dtypes[place.row.ours], form, family, finish)
+                layers = len(place.names)
+                for layer in range(layers):
+                    ahead.append((pool.submit(make, layer), value if layer == layers - 1 else None))
+                    if len(ahead) > workers:
+                        yield first()
             while ahead:
-                yield ahead.popleft().result()
-            del value, make
+                yield first()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _stored(
-    value: np.ndarray,
+    value: StoredRows,
     place: Place,
     dtype: Any,
     form: Form,
@@ -78,5 +103,6 @@ def _stored(
 ) -> np.ndarray:
     pairs = form == "gguf" and family.rotary_pairs and place.row.rotary
     adds = place.row.gguf_adds if form == "gguf" else 0.0
-    part = narrowed(value[layer] if place.stacked else value, dtype, place.names[layer])
+    part = value.rows(layer, layer + 1)[0] if place.stacked else value.rows(0, place.shape[0])
+    part = narrowed(part, dtype, place.names[layer])
     return finish(place, stored_from_ours(part, place, dtype, pairs, adds))

@@ -147,3 +147,18 @@ def test_replicated_arrays_are_laid_out_too(tmp_path):
     everywhere = NamedSharding(make_mesh(MeshShape(fsdp=8)), PartitionSpec())
     model = import_model(folder, shardings=lambda config: jax.tree.map(lambda _: everywhere, on_host(config)))
     assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(model.params))
+
+
+@pytest.mark.parametrize("export", [export_huggingface, export_gguf])
+def test_a_flipped_bit_is_found_by_an_export_which_then_leaves_nothing(export, tmp_path):
+    write_folder(tmp_path / "theirs", LLAMA, llama_tensors(LLAMA))
+    model = import_model(tmp_path / "theirs", dtype=None)
+    write_checkpoint(model, tmp_path / "ours")
+    needle = np.ascontiguousarray(model.params["layers"]["w_up"][1]).tobytes()
+    (file,) = [each for each in (tmp_path / "ours").rglob("*") if each.is_file() and needle in each.read_bytes()]
+    content = bytearray(file.read_bytes())
+    content[content.index(needle) + 5] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"its \['layers'\]\['w_up'\] is not what was saved"):
+        export(open_stored(tmp_path / "ours"), tmp_path / "out", FACTS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ours", "theirs"]

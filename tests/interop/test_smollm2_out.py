@@ -1,5 +1,7 @@
 """SmolLM2-135M out again: the same logits in `transformers`, the same greedy text in llama.cpp."""
 
+import ctypes
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,10 +87,28 @@ def test_transformers_gives_its_logits_and_its_text(smollm2, source, answers, tm
     np.testing.assert_allclose(logits, expected, atol=2e-4)
 
 
+@pytest.fixture
+def llama_cpp(monkeypatch):
+    """llama.cpp without its second layouts of quantised weights.
+
+    One of them is for Intel's tile registers (AMX), and where llama.cpp was built by an old GCC (12.2 is) the processor
+    refuses their set-up (llama.cpp's issue 20824): any quantised file, its own too, ends in a segmentation fault.
+    """
+    module = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    defaults = module.llama_cpp.llama_model_default_params
+
+    def without_extra_buffers():
+        params = defaults()
+        params.use_extra_bufts = False
+        return params
+
+    monkeypatch.setattr(module.llama_cpp, "llama_model_default_params", without_extra_buffers)
+    return module
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["float32", "q8_0"])
-def test_llama_cpp_gives_its_text(kind, smollm2, source, answers, tmp_path):
-    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+def test_llama_cpp_gives_its_text(kind, llama_cpp, smollm2, source, answers, tmp_path):
     export_gguf(source, tmp_path / "out.gguf", FACTS, kind=kind)
     # Its cache is float16 unless told.
     exact = {"type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32}
@@ -103,3 +123,23 @@ def test_llama_cpp_gives_its_text(kind, smollm2, source, answers, tmp_path):
     print(f"{kind}: {same} of {len(PROMPTS)} answers are the same")
     # Eight bits round: where two tokens are as likely, another one may win.
     assert same == len(PROMPTS) if kind == "float32" else same >= len(PROMPTS) // 2
+
+
+@pytest.mark.slow
+def test_llama_cpp_makes_the_very_bytes_of_q8_0(llama_cpp, source, tmp_path):
+    """Its own quantiser, given our float32 file, and ours."""
+    gguf = pytest.importorskip("gguf")
+    paths = {name: tmp_path / f"{name}.gguf" for name in ("float32", "q8_0", "theirs")}
+    for kind in ("float32", "q8_0"):
+        export_gguf(source, paths[kind], FACTS, kind=kind)
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype, params.nthread = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, 1
+    paths_given = (str(paths[name]).encode() for name in ("float32", "theirs"))
+    assert llama_cpp.llama_model_quantize(*paths_given, ctypes.byref(params)) == 0
+    ours, theirs = (
+        {tensor.name: tensor for tensor in gguf.GGUFReader(paths[name]).tensors} for name in ("q8_0", "theirs")
+    )
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert tensor.tensor_type == theirs[name].tensor_type, name
+        np.testing.assert_array_equal(tensor.data, theirs[name].data, name)

@@ -28,8 +28,21 @@ class HeldParams:
         self._arrays = dict(_leaves(model.params, ()))
         self.dtypes: Mapping[tuple[str, ...], np.dtype] = {path: x.dtype for path, x in self._arrays.items()}
 
-    def array(self, path: tuple[str, ...]) -> np.ndarray:
-        return self._arrays[path]
+    def array(self, path: tuple[str, ...]) -> "HeldArray":
+        return HeldArray(self._arrays[path])
+
+
+class HeldArray:
+    """One of them; nothing can have happened to it since it was made."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._values = values
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        return self._values[start:stop]
+
+    def require_whole(self) -> None:
+        pass
 
 
 def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
