@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> 
     model = planned_model(config)
     train = phase_configs(config, model)[0].train
     tokens = arguments.tokens or train.steps * train.batch_size * train.context
-    teacher = planned_teacher(config)
+    teacher, in_the_step = planned_teacher(config), online_teacher_model(config)
     pairs = []
     for name in arguments.compare or [arguments.hardware or config.get("hardware")]:
         if not name:
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> 
             laid = load_config(arguments.config, [*overrides, ("hardware", name)])
             train = phase_configs(laid, model)[0].train
         say(f"planning for {name}")
-        asked = plan_step(train, model, hardware, arguments.method)
+        asked = plan_step(train, model, hardware, arguments.method, in_the_step)
         fit = asked if asked.fits else cheapest_fit(asked, same_hardware=bool(arguments.compare), say=say)
         pairs.append((asked, fit or asked))
     if arguments.plot:
@@ -161,6 +161,21 @@ def planned_model(config: ConfigDict) -> "ModelConfig":
     raise UserError(
         f"config.init.kind={init.kind} says nothing of the student's shape before the run: plan with "
         "--config.init.kind=random --config.init.size=NAME"
+    )
+
+
+def online_teacher_model(config: ConfigDict) -> "ModelConfig | None":
+    """The shape of the teacher that runs in the step; None where none does. UserError where it has no weights."""
+    from demiurgic_jax.interop.imported import open_config
+    from demiurgic_jax.model.config import named_config
+    from experiments.teacher import EMBEDDED
+
+    if not config.train.teacher.online:
+        return None
+    if not config.teacher.path:
+        raise UserError("config.train.teacher.online needs the teacher's weights: set config.teacher.path")
+    return (
+        named_config("135m") if config.teacher.path == EMBEDDED else open_config(Path(config.teacher.path).expanduser())
     )
 
 
