@@ -22,8 +22,8 @@ class StepFigures:
     gathered weights; `kept_bytes` is the part of them that waits for the backward pass. `teacher_bytes` are those of a
     teacher in the step: its weights, hidden states and one chunk's logits. `executed_flops` are those of matrix
     products, recomputation, attention kernels (`kernel_flops`) and the teacher's forward pass (`teacher_flops`)
-    included. `wire_bytes` are sent to chips of
-    the same slice, `dcn_bytes` to other TPU slices, `host_bytes` to the host's memory and back. `cycles` are the TPU
+    included. `wire_bytes` are sent to chips of the
+    same slice, `dcn_bytes` to other TPU slices, `host_bytes` to the host's memory and back. `cycles` are the TPU
     compiler's.
     """
 
