@@ -32,6 +32,7 @@ from experiments.configuration import config_names, load_config
 if TYPE_CHECKING:
     from demiurgic_jax.model.config import ModelConfig
     from demiurgic_jax.planning.budget import Teacher
+    from demiurgic_jax.training.config import TrainConfig
 
 USER_ERROR = 2
 # A prompt is its instructions and a piece of code: tokens of the first, and of a line of the second.
@@ -57,7 +58,6 @@ def run(arguments: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> 
     from demiurgic_jax.planning.hardware import find_hardware
     from demiurgic_jax.planning.plot import plot_memory
     from demiurgic_jax.planning.report import as_json, compare, describe
-    from experiments.training_phases import phase_configs
 
     prepare_environment()
     if arguments.claims:
@@ -65,9 +65,9 @@ def run(arguments: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> 
         return 0
     config = load_config(arguments.config, overrides)
     model = planned_model(config)
-    train = phase_configs(config, model)[0].train
+    train = planned_phase(config, model, arguments.phase)
     tokens = arguments.tokens or train.steps * train.batch_size * train.context
-    teacher = planned_teacher(config)
+    teacher, in_the_step = planned_teacher(config), online_teacher_model(config, train)
     pairs = []
     for name in arguments.compare or [arguments.hardware or config.get("hardware")]:
         if not name:
@@ -76,9 +76,9 @@ def run(arguments: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> 
         if "hardware" in config:
             # Such a config lays itself out anew for each.
             laid = load_config(arguments.config, [*overrides, ("hardware", name)])
-            train = phase_configs(laid, model)[0].train
+            train = planned_phase(laid, model, arguments.phase)
         say(f"planning for {name}")
-        asked = plan_step(train, model, hardware, arguments.method)
+        asked = plan_step(train, model, hardware, arguments.method, in_the_step)
         fit = asked if asked.fits else cheapest_fit(asked, same_hardware=bool(arguments.compare), say=say)
         pairs.append((asked, fit or asked))
     if arguments.plot:
@@ -111,6 +111,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple
     parser.add_argument("--hardware", metavar="CHIPS", help="e.g. v5p-32, 8xA100-80GB (default: the config's own)")
     parser.add_argument("--compare", metavar="A,B", type=lambda text: text.split(","), help="several, in one table")
     parser.add_argument("--tokens", type=token_count, metavar="N", help="length of the run, e.g. 20B (default: config)")
+    parser.add_argument("--phase", default="", metavar="NAME", help="of config.phases (default: the first)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw memory by part (.png, .svg, .pdf)")
     parser.add_argument("--json", action="store_true", help="print figures for programs")
     parser.add_argument("--claims", action="store_true", help="test the project's own claims; needs no --config")
@@ -162,6 +163,37 @@ def planned_model(config: ConfigDict) -> "ModelConfig":
         f"config.init.kind={init.kind} says nothing of the student's shape before the run: plan with "
         "--config.init.kind=random --config.init.size=NAME"
     )
+
+
+def planned_phase(config: ConfigDict, model: "ModelConfig", name: str) -> "TrainConfig":
+    """Of the phase called `name`; of the first one if it is empty. Says which others have a teacher in the step."""
+    from experiments.training_phases import phase_configs
+
+    phases = phase_configs(config, model)
+    if name:
+        if (train := {phase.name: phase.train for phase in phases}.get(name)) is None:
+            known = ", ".join(phase.name for phase in phases if phase.name) or "it has none"
+            raise UserError(f"the config has no phase called {name!r} ({known})")
+        return train
+    for phase in phases[1:]:
+        if phase.train.teacher.online and not phases[0].train.teacher.online:
+            say(f"the phase {phase.name} has the teacher in its step and needs more: plan it with --phase={phase.name}")
+    return phases[0].train
+
+
+def online_teacher_model(config: ConfigDict, train: "TrainConfig") -> "ModelConfig | None":
+    """The shape of the teacher that runs in the step; None where none does. UserError where it has no weights."""
+    from demiurgic_jax.interop.imported import open_config
+    from demiurgic_jax.model.config import named_config
+    from experiments.teacher import EMBEDDED
+
+    if not train.teacher.online:
+        return None
+    if not config.teacher.path:
+        raise UserError("config.train.teacher.online needs the teacher's weights: set config.teacher.path")
+    if config.teacher.path == EMBEDDED:
+        return named_config("135m")
+    return open_config(Path(config.teacher.path).expanduser())
 
 
 def planned_teacher(config: ConfigDict) -> "Teacher":

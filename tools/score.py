@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         choices=SOFT_TARGET_KINDS,
         default=None,
         help="top_p: the likeliest entries and a rest bucket; sampled: at most K entries drawn so that the forward KL "
-        "has the whole distribution's gradient on average (default: sampled; with --student top_p, the only one there)",
+        "has the whole distribution's gradient on average (default: sampled; with --student top_p)",
     )
     parser.add_argument(
         "--top-p", type=float, default=0.9, help="of the mass at most, where not sampled (default: %(default)s)"

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.experimental import topologies
 
 from demiurgic_jax.model.config import ModelConfig
@@ -22,8 +23,10 @@ from demiurgic_jax.planning.hlo import ProgramCounts, count, parse
 from demiurgic_jax.sharding.mesh import make_mesh
 from demiurgic_jax.sharding.rules import batch_sharding
 from demiurgic_jax.training.config import TrainConfig, make_decoder
+from demiurgic_jax.training.hidden_matching import hidden_matching
+from demiurgic_jax.training.online_teacher import online_teacher
 from demiurgic_jax.training.optimizer import make_optimizer
-from demiurgic_jax.training.state import TrainState, abstract_state
+from demiurgic_jax.training.state import abstract_state
 from demiurgic_jax.training.step import Batch, make_train_step, require_divisible
 
 # No GPU is here to time kernels on, and without timing XLA has no setting for its Triton matmuls: cuBLAS it is.
@@ -32,13 +35,15 @@ _CUDA_OPTIONS = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": Fals
 
 @dataclass(frozen=True)
 class CompiledStep:
-    """Bytes of one chip, and what the program does in one step. `seconds` is what compiling took."""
+    """Bytes of one chip, and what the program does in one step. `teacher_bytes` of the arguments are a teacher's
+    weights. `seconds` is what compiling took."""
 
     argument_bytes: int
     temporary_bytes: int
     peak_bytes: int
     counts: ProgramCounts
     seconds: float
+    teacher_bytes: int = 0
 
 
 class DoesNotFitError(Exception):
@@ -82,8 +87,11 @@ def target_devices(hardware: Hardware) -> list[jax.Device]:
     return list(described.devices)
 
 
-def make_step(train: TrainConfig, model: ModelConfig, devices: list[jax.Device]) -> tuple[Any, TrainState, Batch]:
-    """The jitted step that the training loop would run on `devices`, and its arguments without values.
+def make_step(
+    train: TrainConfig, model: ModelConfig, devices: list[jax.Device], teacher: ModelConfig | None = None
+) -> tuple[Any, tuple[Any, ...]]:
+    """The jitted step that the training loop would run on `devices`, and its arguments without values: state, batch
+    and, where a `teacher` of this shape runs in the step, its weights.
 
     UserError when the batch does not split over them.
     """
@@ -91,9 +99,17 @@ def make_step(train: TrainConfig, model: ModelConfig, devices: list[jax.Device])
     require_divisible(train.batch_size, train.context, train.grad_accum_steps, mesh)
     decoder = make_decoder(train, model, mesh)
     optimizer = make_optimizer(train.optimizer, train.steps)
-    state = abstract_state(model, optimizer, mesh)
-    step = make_train_step(decoder, optimizer, train.loss, mesh, state, train.grad_accum_steps)
-    return step, state, abstract_batch(train, batch_sharding(mesh))
+    online = matching = None
+    if teacher is not None:
+        online = online_teacher(teacher, model.vocab_size, train.teacher, decoder, mesh)
+        if train.hidden.is_used:
+            matching = hidden_matching(train.hidden, model, online.decoder.config, optax.adam(1.0))
+    state = abstract_state(model, optimizer, mesh, matching)
+    step = make_train_step(
+        decoder, optimizer, train.loss, mesh, state, train.grad_accum_steps, teacher=online, matching=matching
+    )
+    arguments = state, abstract_batch(train, batch_sharding(mesh))
+    return step, (*arguments, online.abstract) if online is not None else arguments
 
 
 def abstract_batch(train: TrainConfig, sharding: Any) -> Batch:
@@ -115,16 +131,18 @@ def bytes_per_chip(tree: Any) -> int:
     return sum(leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
 
 
-def compile_step(train: TrainConfig, model: ModelConfig, hardware: Hardware) -> CompiledStep:
+def compile_step(
+    train: TrainConfig, model: ModelConfig, hardware: Hardware, teacher: ModelConfig | None = None
+) -> CompiledStep:
     """Compiles the step for `hardware`. DoesNotFitError when the compiler finds no room for it."""
-    step, state, batch = make_step(train, model, target_devices(hardware))
+    step, arguments = make_step(train, model, target_devices(hardware), teacher)
     is_cuda = hardware.chip.platform == "cuda"
-    lowered = step.trace(state, batch).lower(lowering_platforms=(hardware.chip.platform,))
+    lowered = step.trace(*arguments).lower(lowering_platforms=(hardware.chip.platform,))
     started = time.monotonic()
     try:
         compiled = lowered.compile(compiler_options=_CUDA_OPTIONS if is_cuda else None)
     except jax.errors.JaxRuntimeError as error:
-        refusal = out_of_memory(str(error), bytes_per_chip((state, batch)))
+        refusal = out_of_memory(str(error), bytes_per_chip(arguments))
         if refusal is None:
             raise
         raise refusal from error
@@ -138,6 +156,7 @@ def compile_step(train: TrainConfig, model: ModelConfig, hardware: Hardware) -> 
         peak_bytes=memory.peak_memory_in_bytes,
         counts=count(parse(compiled.as_text())),
         seconds=seconds,
+        teacher_bytes=bytes_per_chip(arguments[2:]),
     )
 
 

@@ -39,7 +39,7 @@ def candidates(plan: Plan, *, same_hardware: bool = False) -> list[Plan]:
                 if hardware == plan.hardware and train == plan.train:
                     continue
                 try:
-                    found.append(plan_step(train, plan.model, hardware, "analytic"))
+                    found.append(plan_step(train, plan.model, hardware, "analytic", plan.teacher))
                 except UserError:
                     continue  # this batch does not split so
     found = [candidate for candidate in found if candidate.fits]
@@ -52,7 +52,7 @@ def cheapest_fit(
     """The cheapest change that fits, tried as `plan_step` tries everything; None when none of the first few does."""
     for candidate in candidates(plan, same_hardware=same_hardware)[:ATTEMPTS]:
         say(f"trying {differences(plan, candidate)}")
-        tried = plan_step(candidate.train, candidate.model, candidate.hardware)
+        tried = plan_step(candidate.train, candidate.model, candidate.hardware, teacher=candidate.teacher)
         if tried.fits:
             return tried
     return None

@@ -5,13 +5,17 @@ follow from the mesh. What a compiler adds on top (its working set) and how many
 steps: calibration.py has these.
 """
 
+import math
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from demiurgic_jax.model.config import ModelConfig
-from demiurgic_jax.model.flops import training_flops
+from demiurgic_jax.model.flops import attention_flops, forward_flops, training_flops
 from demiurgic_jax.model.parameters import abstract_parameters
+from demiurgic_jax.model.quantized_weight import SUMMED
 from demiurgic_jax.planning.ahead_of_time import abstract_batch
 from demiurgic_jax.planning.figures import StepFigures, chip_mesh, rows_per_chip
 from demiurgic_jax.planning.hardware import Hardware
@@ -31,8 +35,11 @@ _TPU_EFFICIENCY = {"v4": (0.85, 1070), "v5p": (0.85, 1070), "v5e": (0.98, 1310),
 MEMORY_ERROR, CYCLES_ERROR, FLOPS_ERROR = 0.09, 0.09, 0.012
 
 
-def figures(train: TrainConfig, model: ModelConfig, hardware: Hardware) -> StepFigures:
-    """The step's figures on one chip. UserError when batch, context or mesh do not go with the hardware."""
+def figures(
+    train: TrainConfig, model: ModelConfig, hardware: Hardware, teacher: ModelConfig | None = None
+) -> StepFigures:
+    """The step's figures on one chip, with those of a `teacher` that runs in it. UserError when batch, context or mesh
+    do not go with the hardware."""
     mesh = chip_mesh(train.mesh, hardware)
     require_divisible(train.batch_size, train.context, train.grad_accum_steps, mesh)
     rows, steps = rows_per_chip(train, hardware), train.grad_accum_steps
@@ -50,6 +57,14 @@ def figures(train: TrainConfig, model: ModelConfig, hardware: Hardware) -> StepF
     parameter_bytes = tree_bytes(params) / shards
     # Gradients are float32 like the parameters; adding up those of micro-batches takes them twice.
     gradients = parameter_bytes * (1 if steps == 1 else 2)
+    wire = wire_bytes(train, model, mesh, rows, hardware.num_slices)
+    teacher_flops = teacher_kernel_flops = 0.0
+    if teacher is not None:
+        teacher_flops = forward_flops(teacher, train.batch_size, train.context) / mesh.size
+        teacher_kernel_flops = teacher.num_layers * attention_flops(teacher, rows, train.context) * steps / sharers
+        gathered = teacher.num_parameters / mesh.shape["tensor"] * _itemsize(train) * steps
+        if mesh.shape["fsdp"] > 1:
+            wire["all-gather"] += gathered * (mesh.shape["fsdp"] - 1) / mesh.shape["fsdp"]
     return StepFigures(
         memory_method="analytic",
         work_method="analytic",
@@ -59,13 +74,37 @@ def figures(train: TrainConfig, model: ModelConfig, hardware: Hardware) -> StepF
         temporary_bytes=gradients + rows * trace.kept_bytes / sharers + working_set,
         kept_bytes=rows * trace.kept_bytes / sharers,
         useful_flops=training_flops(model, train.batch_size, train.context) / mesh.size,
-        executed_flops=(trace.matmul_flops + trace.attention_flops) * rows * steps / sharers,
-        kernel_flops=trace.attention_flops * rows * steps / sharers,
-        wire_bytes=wire_bytes(train, model, mesh, rows, hardware.num_slices),
+        executed_flops=(trace.matmul_flops + trace.attention_flops) * rows * steps / sharers + teacher_flops,
+        kernel_flops=trace.attention_flops * rows * steps / sharers + teacher_kernel_flops,
+        wire_bytes=wire,
         dcn_bytes=dcn_bytes(model, mesh, hardware.num_slices),
         # There and back.
         host_bytes=2 * rows * steps * trace.host_bytes / sharers,
+        teacher_bytes=teacher_bytes(train, model, mesh, rows, teacher) if teacher is not None else 0.0,
+        teacher_flops=teacher_flops,
     )
+
+
+def teacher_bytes(train: TrainConfig, model: ModelConfig, mesh: Mesh, rows: int, teacher: ModelConfig) -> float:
+    """Bytes that one chip holds for a teacher in the step: its weights, which lie as the student's do, its hidden
+    states of a pass with `rows`, those of matched layers with their gradients, and one chunk's float32 logits."""
+    shapes = abstract_parameters(replace(teacher, vocab_size=model.vocab_size))
+    layers = shapes.pop("layers")
+    weights = sum(leaf.size for leaf in jax.tree.leaves(shapes)) * _itemsize(train)
+    for name, leaf in layers.items():
+        if train.teacher.weights == "int8" and name in SUMMED:
+            summed = math.prod(leaf.shape[axis] for axis in SUMMED[name])
+            weights += leaf.size + 4 * leaf.size // summed
+        else:
+            weights += leaf.size * _itemsize(train)
+    tokens = rows * train.context / mesh.shape["context"]
+    hidden = tokens * teacher.embed_dim * _itemsize(train)
+    if train.hidden.is_used:
+        pairs = len(train.hidden.layers) or 1
+        hidden += pairs * tokens * _itemsize(train) * (2 * model.embed_dim + teacher.embed_dim)
+    chunk = rows * min(train.loss.chunk_tokens, train.context // mesh.shape["context"])
+    logits = 4 * chunk * model.vocab_size / mesh.shape["tensor"]
+    return weights / (mesh.shape["fsdp"] * mesh.shape["tensor"]) + hidden + logits
 
 
 def tpu_efficiency(chip: str, model: ModelConfig) -> float:

@@ -5,8 +5,10 @@ Memory, FLOPs and wire bytes of a compiled step are the compiler's own. Seconds 
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
+from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.flops import attention_flops
 from demiurgic_jax.planning import analytic
@@ -29,7 +31,7 @@ class Plan:
     """One training step of a config on `hardware`. Bytes and FLOPs are those of one chip.
 
     `limit_bytes`: what a program may take of the chip. `step_seconds` (ESTIMATE): every transfer hidden behind work;
-    `exposed_step_seconds`: none hidden.
+    `exposed_step_seconds`: none hidden. `teacher`: the one that runs in the step, if any.
     """
 
     hardware: Hardware
@@ -39,6 +41,7 @@ class Plan:
     limit_bytes: float
     step_seconds: float
     exposed_step_seconds: float
+    teacher: ModelConfig | None = None
 
     @property
     def fits(self) -> bool:
@@ -69,30 +72,41 @@ class Plan:
 
 
 def plan_step(
-    train: TrainConfig, model: ModelConfig, hardware: Hardware, method: Literal["auto", "analytic"] = "auto"
+    train: TrainConfig,
+    model: ModelConfig,
+    hardware: Hardware,
+    method: Literal["auto", "analytic"] = "auto",
+    teacher: ModelConfig | None = None,
 ) -> Plan:
     """Compiles the step where the compiler is installed, else estimates it; a step that does not fit has a Plan too.
 
-    UserError when batch, context or mesh do not go with the hardware.
+    `teacher` is the shape of the one that runs in the step. UserError where `train` has one and none is given, and when
+    batch, context or mesh do not go with the hardware.
     """
-    estimated = analytic.figures(train, model, hardware)
+    if train.teacher.online and teacher is None:
+        raise UserError("train.teacher.online puts a teacher into the step: plan it with the teacher's shape")
+    teacher = teacher if train.teacher.online else None
+    planned = partial(_plan, train, model, hardware, teacher)
+    estimated = analytic.figures(train, model, hardware, teacher)
     if method == "analytic" or missing_compiler(hardware):
-        return _plan(train, model, hardware, estimated, hardware.chip.usable_bytes)
+        return planned(estimated, hardware.chip.usable_bytes)
     try:
-        compiled = compile_step(train, model, hardware)
+        compiled = compile_step(train, model, hardware, teacher)
     except DoesNotFitError as refused:
         # The compiler says how much it would need, and nothing else of a program that it did not finish.
-        state = estimated.parameter_bytes + estimated.optimizer_bytes + estimated.batch_bytes
+        state = estimated.peak_bytes - estimated.temporary_bytes
         figures = dataclasses.replace(estimated, temporary_bytes=refused.needed_bytes - state, memory_method="compiled")
-        return _plan(train, model, hardware, figures, refused.limit_bytes)
+        return planned(figures, refused.limit_bytes)
     kernel_flops = _kernel_flops(compiled.counts, train, model, hardware)
     state = estimated.parameter_bytes + estimated.optimizer_bytes
+    # The rest of what a teacher takes is among the compiler's temporaries.
+    weights = compiled.teacher_bytes
     figures = StepFigures(
         memory_method="compiled",
         work_method="compiled",
         parameter_bytes=estimated.parameter_bytes,
         optimizer_bytes=estimated.optimizer_bytes,
-        batch_bytes=compiled.argument_bytes - state,
+        batch_bytes=compiled.argument_bytes - state - weights,
         temporary_bytes=compiled.temporary_bytes,
         kept_bytes=estimated.kept_bytes,
         useful_flops=estimated.useful_flops,
@@ -104,11 +118,20 @@ def plan_step(
         cycles=compiled.counts.estimated_cycles,
         compile_seconds=compiled.seconds,
         unread_loops=len(compiled.counts.unread_loops),
+        teacher_bytes=weights,
+        teacher_flops=estimated.teacher_flops,
     )
-    return _plan(train, model, hardware, figures, hardware.chip.usable_bytes)
+    return planned(figures, hardware.chip.usable_bytes)
 
 
-def _plan(train: TrainConfig, model: ModelConfig, hardware: Hardware, figures: StepFigures, limit: float) -> Plan:
+def _plan(
+    train: TrainConfig,
+    model: ModelConfig,
+    hardware: Hardware,
+    teacher: ModelConfig | None,
+    figures: StepFigures,
+    limit: float,
+) -> Plan:
     busy = _busy_seconds(figures, model, hardware)
     chip = hardware.chip
     transfers = [sum(figures.wire_bytes.values()) / hardware.send_bandwidth, figures.host_bytes / chip.host_bandwidth]
@@ -117,8 +140,8 @@ def _plan(train: TrainConfig, model: ModelConfig, hardware: Hardware, figures: S
     step = max(busy, *transfers)
     if hardware.chip.platform == "cuda":
         # The measured efficiency has waiting in it already.
-        return Plan(hardware, train, model, figures, limit, step, step)
-    return Plan(hardware, train, model, figures, limit, step, busy + sum(transfers))
+        return Plan(hardware, train, model, figures, limit, step, step, teacher)
+    return Plan(hardware, train, model, figures, limit, step, busy + sum(transfers), teacher)
 
 
 def _busy_seconds(figures: StepFigures, model: ModelConfig, hardware: Hardware) -> float:

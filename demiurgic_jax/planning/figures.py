@@ -19,9 +19,11 @@ class StepFigures:
     """Bytes and FLOPs of one chip for one step; `method` fields say where they are from.
 
     `temporary_bytes` are all but parameters, optimizer and batch at the moment of the peak: activations, gradients,
-    gathered weights; `kept_bytes` is the part of them that waits for the backward pass. `executed_flops` are those of
-    matrix products, recomputation and attention kernels (`kernel_flops`) included. `wire_bytes` are sent to chips of
-    the same slice, `dcn_bytes` to other TPU slices, `host_bytes` to the host's memory and back. `cycles` are the TPU
+    gathered weights; `kept_bytes` is the part of them that waits for the backward pass. `teacher_bytes` are those of a
+    teacher in the step: its weights, hidden states and one chunk's logits. `executed_flops` are those of matrix
+    products, recomputation, attention kernels (`kernel_flops`) and the teacher's forward pass (`teacher_flops`)
+    included. `wire_bytes` are sent to chips of the
+    same slice, `dcn_bytes` to other TPU slices, `host_bytes` to the host's memory and back. `cycles` are the TPU
     compiler's.
     """
 
@@ -41,14 +43,17 @@ class StepFigures:
     cycles: int | None = None
     compile_seconds: float | None = None
     unread_loops: int = 0
+    teacher_bytes: float = 0.0
+    teacher_flops: float = 0.0
 
     @property
     def peak_bytes(self) -> float:
-        return self.parameter_bytes + self.optimizer_bytes + self.batch_bytes + self.temporary_bytes
+        state = self.parameter_bytes + self.optimizer_bytes + self.teacher_bytes
+        return state + self.batch_bytes + self.temporary_bytes
 
     @property
     def recomputed_flops(self) -> float:
-        return self.executed_flops - self.useful_flops
+        return self.executed_flops - self.useful_flops - self.teacher_flops
 
 
 def chip_mesh(shape: MeshShape, hardware: Hardware) -> Mesh:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from demiurgic_jax.planning.estimate import Plan
-from demiurgic_jax.planning.report import PARTS
+from demiurgic_jax.planning.report import parts_of
 
 
 def plot_memory(plans: Sequence[Plan], path: Path) -> None:
@@ -15,7 +15,7 @@ def plot_memory(plans: Sequence[Plan], path: Path) -> None:
     axes = figure.subplots()
     names = [plan.hardware.name for plan in plans]
     bottom = [0.0] * len(plans)
-    for field, part in PARTS.items():
+    for field, part in parts_of(plans).items():
         heights = [getattr(plan.figures, field) / 1e9 for plan in plans]
         axes.bar(names, heights, bottom=bottom, label=part)
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]

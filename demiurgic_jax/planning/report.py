@@ -14,6 +14,7 @@ from demiurgic_jax.planning.figures import chip_mesh, rows_per_chip
 PARTS = {
     "parameter_bytes": "parameters",
     "optimizer_bytes": "optimizer",
+    "teacher_bytes": "the teacher in the step",
     "batch_bytes": "batch",
     "temporary_bytes": "activations and other temporaries",
 }
@@ -31,7 +32,7 @@ def describe(name: str, plan: Plan, tokens: float, teacher: Teacher | None) -> s
         "",
         f"Memory of one chip, GB ({_memory_source(plan)})",
     ]
-    for field, part in PARTS.items():
+    for field, part in parts_of([plan]).items():
         kept = f"   ({figures.kept_bytes / 1e9:.2f} wait for the backward pass)" if field == "temporary_bytes" else ""
         lines.append(f"  {getattr(figures, field) / 1e9:8.2f}  {part}{kept}")
     lines += [
@@ -42,6 +43,8 @@ def describe(name: str, plan: Plan, tokens: float, teacher: Teacher | None) -> s
         f"  {figures.recomputed_flops / 1e12:8,.1f}  TFLOP more that are executed, most of them computed again "
         f"({figures.recomputed_flops / figures.useful_flops:+.0%})",
     ]
+    if figures.teacher_flops:
+        lines.append(f"  {figures.teacher_flops / 1e12:8,.1f}  TFLOP of the teacher's forward pass")
     lines += [f"  {size / 1e9:8.2f}  GB sent by {kind}" for kind, size in figures.wire_bytes.items()]
     if figures.dcn_bytes:
         lines.append(f"  {figures.dcn_bytes / 1e9:8.2f}  GB sent to other slices")
@@ -76,6 +79,15 @@ def describe(name: str, plan: Plan, tokens: float, teacher: Teacher | None) -> s
     if teacher is not None:
         lines += ["", *_teacher_lines(teacher)]
     return "\n".join(lines)
+
+
+def parts_of(plans: Sequence[Plan]) -> dict[str, str]:
+    """The parts of memory that any of the plans has, field and name."""
+    return {
+        field: part
+        for field, part in PARTS.items()
+        if field != "teacher_bytes" or any(plan.teacher is not None for plan in plans)
+    }
 
 
 def verdict(plan: Plan) -> str:

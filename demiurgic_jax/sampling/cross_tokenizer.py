@@ -1,6 +1,14 @@
-"""Soft targets for a student whose tokenizer is not its teacher's."""
+"""Soft targets for a student whose tokenizer is not its teacher's.
+
+Samples are drawn twice. The teacher's distribution is sampled in its own tokens, finely; what was drawn is told in the
+student's, as entries are that are all there are; and of these a sample is drawn that is as small as the shards want it.
+Each time an entry's expected weight is its probability. Where the student's token begins with the teacher's, telling
+is adding weights up, so there the loss has on average the gradient of the whole distribution. Inside of a teacher's
+token it is dividing by a sum of weights: there that holds the better the more was drawn.
+"""
 
 from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +16,17 @@ import numpy as np
 
 from demiurgic_jax.data.alignment import Aligned, align, read_both
 from demiurgic_jax.data.document import Document
+from demiurgic_jax.data.order import hashed
 from demiurgic_jax.data.shards import ShardSet
-from demiurgic_jax.data.soft_targets import SoftTargets, truncate_top_p
+from demiurgic_jax.data.soft_targets import MAX_ENTRIES, SoftTargets, sampled_targets, truncate_top_p
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.data.vocabulary_map import VocabularyMap
-from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.sampling.scored_shards import write_scored
-from demiurgic_jax.sampling.scoring import Scorer, ScoringConfig, soft_target_provenance
+from demiurgic_jax.sampling.scoring import Scorer, ScoringConfig, TopEntries, soft_target_provenance
+
+# Apart from other draws.
+_SHIFTS = 0x0E_5417F7
 
 
 def score_shards_across(
@@ -35,11 +46,10 @@ def score_shards_across(
     """As `score_shards`, of shards in the student's tokens: the teacher reads their text in its own (`bos`: with its
     BOS in front), and what it says is told in the student's (data/alignment.py). `row_length` counts its tokens."""
     source.require_tokenizer(student_tokenizer)
-    if scoring.sampled:
-        raise UserError(
-            "samples of a teacher's distribution cannot be told in another tokenizer's pieces: score with kind top_p"
-        )
-    scorer = Scorer(config, params, scoring, teacher_tokenizer.vocab_size)
+    pieces = teacher_tokenizer.vocab_size
+    scoring.check(config, pieces)
+    drawn = replace(scoring, top_k=min(MAX_ENTRIES, pieces)) if scoring.sampled else scoring
+    scorer = Scorer(config, params, drawn, pieces)
     to_student = VocabularyMap(teacher_tokenizer, student_tokenizer)
     to_teacher = VocabularyMap(student_tokenizer, teacher_tokenizer)
     provenance = soft_target_provenance(source, teacher, scoring)
@@ -52,23 +62,64 @@ def score_shards_across(
         for number, reading in enumerate(readings):
             if not len(reading.teacher) and number not in done:
                 report(len(reading.student))
-                yield number, truncate_top_p(np.zeros((len(reading.student), 1)), _nothing(reading.student), 1.0)
+                nothing = np.full((len(reading.student), 1), -np.inf)
+                yield number, _kept(np.zeros(nothing.shape, np.int32), nothing, scoring)
         for number, top in scorer.top_entries([reading.teacher for reading in readings], done=done):
-            aligned = align(readings[number], top.logprobs, top.ids, top.top_logprobs, to_student)
+            reading = readings[number]
+            ids, logprobs = (
+                weighed(reading.teacher, top, drawn.top_k) if scoring.sampled else (top.ids, top.top_logprobs)
+            )
+            aligned = align(reading, top.logprobs, ids, logprobs, to_student)
             report(len(documents[number].tokens))
-            yield number, truncated(aligned, scoring)
+            yield number, (sampled if scoring.sampled else truncated)(aligned, reading.student, scoring)
 
     return write_scored(source, folder, student_tokenizer, scored, provenance=provenance, part=part, progress=progress)
 
 
-def truncated(aligned: Aligned, scoring: ScoringConfig) -> SoftTargets:
+def weighed(tokens: np.ndarray, top: TopEntries, samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """What was drawn of the teacher's distribution at each of its `tokens` [m], as if it were all: ids int32 [m, K+1]
+    and the logarithms of weights that sum to 1. The token that follows, which the alignment looks for, is among them
+    with its own probability."""
+    following = np.append(tokens[1:], 0)
+    weights = np.where(np.isfinite(top.top_logprobs), np.maximum(np.exp(top.top_logprobs), 1 / samples), 0.0)
+    weights = np.where(top.ids == following[:, None], 0.0, weights)
+    weights = np.column_stack([np.exp(top.logprobs.astype(np.float64)), weights])
+    with np.errstate(divide="ignore"):
+        logprobs = np.log(weights / weights.sum(axis=1, keepdims=True))
+    return np.column_stack([following, top.ids]).astype(np.int32), logprobs
+
+
+def truncated(aligned: Aligned, tokens: np.ndarray, scoring: ScoringConfig) -> SoftTargets:
     """The likeliest entries up to top_p, top_k at most."""
+    ids, logprobs = _likeliest_first(aligned, scoring.top_k)
+    return _kept(ids, np.minimum(logprobs, 0.0), scoring)
+
+
+def sampled(aligned: Aligned, tokens: np.ndarray, scoring: ScoringConfig) -> SoftTargets:
+    """About K of the entries, as data/soft_targets.py says, by numbers that follow from the student's `tokens` [n]
+    alone: systematic sampling, as in sampling/vocabulary_blocks.py."""
+    ids, logprobs = _likeliest_first(aligned, aligned.ids.shape[1])
+    chances = np.minimum(np.exp(logprobs) * scoring.top_k, 1.0)
+    states = np.cumsum(hashed(np.arange(len(tokens)), tokens.astype(np.int64)))
+    shifts = (hashed(_SHIFTS, states) >> np.uint64(40)).astype(np.float64) / (1 << 24)
+    # Entries cover a line one after the other; drawn is what covers one of the points shift, shift + 1, ….
+    points_before = np.ceil(np.cumsum(chances, axis=1) - shifts[:, None])
+    drawn = np.diff(points_before, axis=1, prepend=np.ceil(-shifts)[:, None]) > 0
+    return _kept(*_first(ids, np.where(drawn, np.minimum(logprobs, 0.0), -np.inf), scoring.top_k), scoring)
+
+
+def _likeliest_first(aligned: Aligned, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `k` likeliest entries of each place, [n, k]: ids, and natural log-probabilities, -inf where unused."""
     used = (aligned.probabilities > 0) & aligned.has_teacher[:, None]
-    logprobs = np.where(used, np.log(np.where(used, aligned.probabilities, 1)), -np.inf)
-    order = np.argsort(-logprobs, axis=1, kind="stable")[:, : scoring.top_k]
-    ids, logprobs = (np.take_along_axis(x, order, axis=1) for x in (aligned.ids, logprobs))
-    return truncate_top_p(ids, np.minimum(logprobs, 0.0), scoring.top_p)
+    return _first(aligned.ids, np.where(used, np.log(np.where(used, aligned.probabilities, 1)), -np.inf), k)
 
 
-def _nothing(tokens: np.ndarray) -> np.ndarray:
-    return np.full((len(tokens), 1), -np.inf)
+def _first(ids: np.ndarray, logprobs: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(-logprobs, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(logprobs, order, axis=1)
+
+
+def _kept(ids: np.ndarray, logprobs: np.ndarray, scoring: ScoringConfig) -> SoftTargets:
+    if scoring.sampled:
+        return sampled_targets(ids, logprobs, scoring.top_k)
+    return truncate_top_p(ids, logprobs, scoring.top_p)

@@ -341,7 +341,8 @@ def _forward(
 
             d_logits_BCV, new = jax.grad(loss_of, has_aux=True)(logits_BCV)
             d_logits_BCV = d_logits_BCV.astype(hidden_BCE.dtype)
-            d_hidden_BCE = jnp.einsum("bcv,ve->bce", d_logits_BCV, unembedding_VE)
+            d_hidden_BCE = jnp.einsum("bcv,ve->bce", d_logits_BCV, unembedding_VE, preferred_element_type=jnp.float32)
+            d_hidden_BCE = d_hidden_BCE.astype(hidden_BCE.dtype)
             d_unembedding_VE += jnp.einsum("bcv,bce->ve", d_logits_BCV, hidden_BCE, preferred_element_type=jnp.float32)
             return (_add(sums, new), d_unembedding_VE), d_hidden_BCE
 

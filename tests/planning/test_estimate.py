@@ -14,6 +14,8 @@ from demiurgic_jax.planning.hardware import find_hardware
 from demiurgic_jax.planning.report import as_json, describe, recommendation, verdict
 from demiurgic_jax.sharding.mesh import MeshShape
 from demiurgic_jax.training.config import TrainConfig
+from demiurgic_jax.training.losses import LossConfig
+from demiurgic_jax.training.online_teacher import TeacherConfig
 
 SEVEN = named_config("7b")
 TRAIN = TrainConfig(steps=1000, batch_size=256, context=4096, compute_dtype="bfloat16", remat="full")
@@ -131,3 +133,27 @@ def test_the_cheapest_that_fits_is_recommended():
     cheapest = min(fitting, key=lambda plan: run_dollars(plan, 1e10)[0][1])
     assert text.startswith(f"Take {cheapest.hardware.name}:")
     assert "would cost" in text
+
+
+def test_a_teacher_in_the_step_is_counted():
+    """Its weights in the compute dtype or in eight bits, spread as the student's; its forward pass, a third of a step's
+    FLOPs; and it may be what does not fit."""
+    hardware, teacher = find_hardware("v5e-64"), dataclasses.replace(named_config("13b"), vocab_size=SEVEN.vocab_size)
+    beside = dataclasses.replace(TRAIN, teacher=TeacherConfig(online=True), loss=LossConfig(1.0))
+    alone, plan = plan_step(TRAIN, SEVEN, hardware), plan_step(beside, SEVEN, hardware, teacher=teacher)
+    eight = plan_step(
+        dataclasses.replace(beside, teacher=TeacherConfig(True, "int8")), SEVEN, hardware, teacher=teacher
+    )
+    weights = 2 * teacher.num_parameters / 64
+    states = 4 * 4096 * teacher.embed_dim * 2 + 4 * 4 * 512 * SEVEN.vocab_size
+    assert plan.figures.teacher_bytes == pytest.approx(weights + states, rel=1e-3)
+    assert plan.figures.peak_bytes - alone.figures.peak_bytes == pytest.approx(plan.figures.teacher_bytes, rel=0.05)
+    assert weights / 2 < plan.figures.teacher_bytes - eight.figures.teacher_bytes + weights * 0.1 < weights
+    more = plan.figures.executed_flops - alone.figures.executed_flops
+    assert more == pytest.approx(2 * teacher.num_parameters * 256 * 4096 / 64, rel=0.1)
+    assert plan.figures.recomputed_flops == pytest.approx(alone.figures.recomputed_flops, rel=0.01)
+    assert "the teacher in the step" in describe("seven", plan, 1e9, None)
+    assert "the teacher in the step" not in describe("seven", alone, 1e9, None)
+    assert all(candidate.teacher == teacher for candidate in candidates(plan))
+    with pytest.raises(UserError, match="plan it with the teacher's shape"):
+        plan_step(beside, SEVEN, hardware)

@@ -128,13 +128,32 @@ def test_a_student_of_the_teachers_own_text(teacher, code, tmp_path):
     assert said.loss_mask[8:].all()
     assert said.soft_targets.counts[:7].sum() == 0
 
+    # Another comparison begins where a student of this one ended.
+    trained = tmp_path / "runs" / "soft-0" / "checkpoints"
+    later = tmp_path / "later"
+    told = compare(teacher, code, later, f"--start={trained}", "--ways=text", "--seeds=0")
+    assert told.returncode == 0, told.stderr
+    began = json.loads((later / "fixed.json").read_text())["rows"]["the student, untrained"]
+    ended = json.loads((tmp_path / "runs" / "soft-0" / "result.json").read_text())
+    assert began["code/cross_entropy"] == pytest.approx(ended["code/cross_entropy"])
+    told = compare(teacher, code, tmp_path / "other", f"--start={trained}", "--study=tokenizer", "--vocab-size=380")
+    assert told.returncode == 2
+    assert "has another tokenizer than this study" in told.stderr
+
 
 def test_a_student_with_a_tokenizer_of_its_own(teacher, code, tmp_path):
-    told = compare(teacher, code, tmp_path, "--study=tokenizer", "--ways=soft", "--seeds=0", "--vocab-size=380")
+    told = compare(
+        teacher, code, tmp_path, "--study=tokenizer", "--ways=soft,soft_top_p", "--seeds=0", "--vocab-size=380"
+    )
     assert told.returncode == 0, told.stderr
     assert "code: bits per byte" in told.stdout
     assert "| the teacher |" not in told.stdout  # it has no figure in the student's tokens
-    assert ShardSet(tmp_path / "shards" / "top_p").manifest["soft_target_positions"] > 0
+    told_apart = {kind: ShardSet(tmp_path / "shards" / kind) for kind in ("sampled", "top_p")}
+    assert all(shards.manifest["soft_target_positions"] > 0 for shards in told_apart.values())
+    assert {kind: shards.read(0).soft_targets.samples for kind, shards in told_apart.items()} == {
+        "sampled": 20,
+        "top_p": 0,
+    }
 
 
 def test_the_table_has_means_deviations_and_paired_differences():

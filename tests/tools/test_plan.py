@@ -75,3 +75,22 @@ def test_a_mistake_is_one_sentence_and_status_2(capsys, arguments, message):
 
 def test_counts_of_tokens_are_written_as_people_write_them():
     assert [token_count(text) for text in ("20B", "500M", "1.5T", "1_000", "2e9")] == [20e9, 500e6, 1.5e12, 1000, 2e9]
+
+
+def test_the_teacher_of_a_phase_is_planned_with_that_phase(capsys):
+    phases = [
+        "--config=quickstart",
+        "--config.train.batch_size=4",
+        "--config.phases=({'name': 'stored', 'steps': 10}, {'name': 'beside', 'steps': 10, 'soft_targets': 0, "
+        "'teacher': {'online': True}})",
+        "--hardware=v5e-4",
+        "--method=analytic",
+    ]
+    assert main(phases) == 0
+    said = capsys.readouterr()
+    assert "plan it with --phase=beside" in said.err
+    assert "the teacher in the step" not in said.out
+    assert main([*phases, "--phase=beside"]) == 0
+    assert "the teacher in the step" in capsys.readouterr().out
+    assert main([*phases, "--phase=other"]) == 2
+    assert "no phase called 'other' (stored, beside)" in capsys.readouterr().err

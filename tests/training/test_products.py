@@ -95,3 +95,21 @@ def test_without_the_package_it_says_what_to_install(monkeypatch):
 def test_an_unknown_kind_is_refused():
     with pytest.raises(UserError, match=r"quantized_matmuls='int4' is unknown: choose one of none, int8, fp8"):
         TrainConfig(steps=1, batch_size=1, context=8, quantized_matmuls="int4")
+
+
+def test_products_in_bfloat16_round_what_float32_sums():
+    """Value and both gradients of a CPU's product, against float64 and no further off than bfloat16's eight digits."""
+    rng = np.random.default_rng(0)
+    x, w, d = (rng.normal(size=shape) for shape in ((2, 24, 3, 16), (3, 16, 40), (2, 24, 40)))
+    product = weight_product("none", "cpu")
+    x16, w16, d16 = (jnp.asarray(array, jnp.bfloat16) for array in (x, w, d))
+    value, backward = jax.vjp(lambda x, w: product("bshd,hde->bse", x, w), x16, w16)
+    x64, w64, d64 = (np.asarray(array, np.float64) for array in (x16, w16, d16))
+    expected = (
+        np.einsum("bshd,hde->bse", x64, w64),
+        np.einsum("bse,hde->bshd", d64, w64),
+        np.einsum("bshd,bse->hde", x64, d64),
+    )
+    for ours, right in zip((value, *backward(d16)), expected, strict=True):
+        assert ours.dtype == jnp.bfloat16
+        np.testing.assert_allclose(np.asarray(ours, np.float64), right, rtol=2**-8, atol=1e-4)

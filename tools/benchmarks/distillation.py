@@ -16,9 +16,9 @@ studies: targets    code, with the teacher's tokenizer. Held-out cross-entropy, 
                     per byte, and KL to the teacher's targets in the student's tokens
 
 ways:    text         cross-entropy of the text's own tokens
-         soft         forward KL to stored soft targets: sampled ones (study tokenizer: top-p ones)
+         soft         forward KL to stored soft targets, sampled
          mixed        half of soft, half of text
-         soft_top_p   forward KL to top-p ones, rest bucket included
+         soft_top_p, mixed_top_p  the same with top-p ones, rest bucket included
          soft_reverse, soft_jsd   reverse KL and JSD(0.5) to the same
          online       forward KL to the teacher's whole distribution, in the step (not for tokenizer)
          online_int8  the same with the teacher's weights in eight bits
@@ -88,12 +88,8 @@ class Comparison:
     heldout: Sequence[HeldOut]
 
     def train_set(self, way: str) -> ShardSet:
-        kind = self.kind(way)
+        kind = kind_of(way)
         return self.scored[kind] if kind else self.text
-
-    def kind(self, way: str) -> str | None:
-        """Of the soft targets that it reads."""
-        return kind_of(way, self.tokenizer.fingerprint == self.teacher.tokenizer.fingerprint)
 
     def measure(self, model: ModelConfig, params: Any) -> dict[str, float]:
         return {name: value for each in self.heldout for name, value in each.measure(model, params).items()}
@@ -127,6 +123,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--keep-checkpoints", action="store_true", help="for tools.evaluate; else measured and removed")
     student = made.add_argument_group("student and training")
     student.add_argument("--layers", type=int, default=15, help="of the teacher's, spread evenly (default: 15)")
+    student.add_argument(
+        "--start",
+        type=Path,
+        metavar="CHECKPOINTS",
+        help="a trained student's, in the place of --layers: say, DIR/runs/"
+        "soft-0/checkpoints of a comparison with --keep-checkpoints",
+    )
     student.add_argument("--vocab-size", type=int, default=4096, help="of --study tokenizer (default: %(default)s)")
     student.add_argument("--steps", type=int, default=100, help="default: %(default)s")
     student.add_argument("--batch-size", type=int, default=4, help="rows (default: %(default)s)")
@@ -193,14 +196,11 @@ def write_json(path: Path, value: Any) -> None:
 
 def prepared(teacher: ImportedModel, options: argparse.Namespace, ways: Sequence[str]) -> Comparison:
     """Student and shards. All that costs a pass of the teacher is kept in DIR."""
-    student, params = keep_layers(
-        teacher.params, teacher.config, evenly_spaced(teacher.config.num_layers, options.layers)
-    )
     tokenizer, folder = teacher.tokenizer, options.workdir / "shards"
     windows = code_windows(options.code, 8 * options.file_tokens)
     if options.study == "tokenizer":
         tokenizer = own_tokenizer(options.workdir / "tokenizer", windows.train, options.vocab_size)
-        student, params = trim_vocabulary(params, student, teacher.tokenizer, tokenizer, rows_for(tokenizer))
+    student, params = untrained(teacher, tokenizer, options)
     pool = int(options.pool * options.steps * options.batch_size * options.context)
     limits = {"train": pool, "heldout": options.heldout_tokens}
     chosen = {"train": windows.train, "heldout": windows.heldout}
@@ -222,7 +222,7 @@ def prepared(teacher: ImportedModel, options: argparse.Namespace, ways: Sequence
             for split in limits
         }
     text = text_set(folder / "text" / "train", (said or code)["train"], tokenizer)
-    kinds = {kind for way in ways if (kind := kind_of(way, options.study != "tokenizer"))}
+    kinds = {kind for way in ways if (kind := kind_of(way))}
     scored = {
         kind: scored_set(text, folder / kind, teacher, tokenizer, scoring_config(options, kind))
         for kind in sorted(kinds)
@@ -257,6 +257,20 @@ def prepared(teacher: ImportedModel, options: argparse.Namespace, ways: Sequence
     return Comparison(teacher, tokenizer, student, params, text, scored, measured)
 
 
+def untrained(teacher: ImportedModel, tokenizer: Tokenizer, options: argparse.Namespace) -> tuple[ModelConfig, Any]:
+    """The student that all runs start as: the one of --start, or some of the teacher's layers."""
+    if options.start is not None:
+        opened = open_model(options.start)
+        if opened.tokenizer.fingerprint != tokenizer.fingerprint:
+            raise UserError(f"the model in {options.start} has another tokenizer than this study: start from another")
+        return opened.config, opened.params
+    layers = evenly_spaced(teacher.config.num_layers, options.layers)
+    student, params = keep_layers(teacher.params, teacher.config, layers)
+    if tokenizer.fingerprint != teacher.tokenizer.fingerprint:
+        student, params = trim_vocabulary(params, student, teacher.tokenizer, tokenizer, rows_for(tokenizer))
+    return student, params
+
+
 def unlearnt(comparison: Comparison, options: argparse.Namespace) -> dict[str, Any]:
     """What is known before the first run: sizes, the teacher's own figures, the student's before it learnt."""
     teacher, tokenizer = comparison.teacher, comparison.tokenizer
@@ -274,7 +288,7 @@ def unlearnt(comparison: Comparison, options: argparse.Namespace) -> dict[str, A
 def run(comparison: Comparison, options: argparse.Namespace, way: str, seed: int, name: str) -> dict[str, float]:
     """Trains and measures one student. A killed run begins anew; a trained one is only measured."""
     folder = options.workdir / "runs" / f"{way}-{seed}"
-    config = train_config(options, way, seed, comparison.kind(way))
+    config = train_config(options, way, seed, kind_of(way))
     began = time.monotonic()
 
     def say(step: int, metrics: Mapping[str, float]) -> None:

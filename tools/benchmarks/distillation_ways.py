@@ -19,6 +19,7 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "soft": {"divergence": "forward_kl", "kind": "sampled"},
     "mixed": {"divergence": "forward_kl", "kind": "sampled", "distill_weight": 0.5},
     "soft_top_p": {"divergence": "forward_kl", "kind": "top_p"},
+    "mixed_top_p": {"divergence": "forward_kl", "kind": "top_p", "distill_weight": 0.5},
     "soft_reverse": {"divergence": "reverse_kl", "kind": "top_p"},
     "soft_jsd": {"divergence": "jsd", "kind": "top_p"},
     "online": {"teacher": TeacherConfig(online=True)},
@@ -28,10 +29,10 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def kind_of(way: str, one_tokenizer: bool) -> str | None:
+def kind_of(way: str) -> str | None:
     """The kind of soft targets that a way reads; None for none."""
-    kind = WAYS[way].get("kind")
-    return kind if one_tokenizer or kind is None else "top_p"
+    kind: str | None = WAYS[way].get("kind")
+    return kind
 
 
 def scoring_config(options: argparse.Namespace, kind: str) -> ScoringConfig:
