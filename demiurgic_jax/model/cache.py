@@ -13,6 +13,8 @@ from demiurgic_jax.model.config import ModelConfig
 
 # Keys that are looked at together. Caches are as long as a multiple of it.
 KEY_BLOCK = 256
+# On a CPU rows of so few queries look at so few keys that these stay in its cache.
+CPU_FEW_QUERIES, CPU_KEY_BLOCK = 16, 64
 
 
 class Kept(NamedTuple):
@@ -35,12 +37,12 @@ class Kept(NamedTuple):
             self.values.at[where].set(rounded_BSKD, mode="drop"), self.scales.at[where].set(scales_BSK, mode="drop")
         )
 
-    def block(self, layer: Any, slot: Any, rows: int, index: jax.Array, dtype: Any) -> jax.Array:
-        """Block `index` of KEY_BLOCK tokens of the `rows` slots from `slot` on, [B, K, t, D]."""
+    def block(self, layer: Any, slot: Any, rows: int, index: jax.Array, keys: int, dtype: Any) -> jax.Array:
+        """Block `index` of `keys` tokens of the `rows` slots from `slot` on, [B, K, t, D]."""
 
         def cut(x: jax.Array) -> jax.Array:
-            start: tuple[Any, ...] = (layer, slot, 0, index * KEY_BLOCK, *[0] * (x.ndim - 4))
-            return jax.lax.dynamic_slice(x, start, (1, rows, x.shape[2], KEY_BLOCK, *x.shape[4:]))[0]
+            start: tuple[Any, ...] = (layer, slot, 0, index * keys, *[0] * (x.ndim - 4))
+            return jax.lax.dynamic_slice(x, start, (1, rows, x.shape[2], keys, *x.shape[4:]))[0]
 
         values_BKtD = cut(self.values)
         if self.scales is None:
@@ -96,16 +98,19 @@ def attend(
     layer: Any,
     slot: Any,
     positions_BS: jax.Array,
-    blocks: jax.Array,
+    last: jax.Array,
+    *,
+    on_cpu: bool,
 ) -> jax.Array:
     """Softmax attention of row b over what slot `slot` + b holds in `layer`; a query at position p sees keys up to
-    there. Returns [B, S, H, D].
+    there, none is past `last`. Returns [B, S, H, D].
 
-    Goes over the first `blocks` blocks of keys with a running maximum and sum (Milakov & Gimelshein 2018,
+    Goes over the blocks of keys up to `last` with a running maximum and sum (Milakov & Gimelshein 2018,
     arXiv:1805.02867), so that a step costs what the longest row needs, in one program for all lengths. A block that a
     row does not see leaves its numbers as they are, bit for bit.
     """
     B, S, H, D = q_BSHD.shape
+    keys = CPU_KEY_BLOCK if on_cpu and S <= CPU_FEW_QUERIES else KEY_BLOCK
     K = cache.keys.values.shape[2]
     G = H // K
     q_BKMD = (q_BSHD * D**-0.5).reshape(B, S, K, G, D).transpose(0, 2, 3, 1, 4).reshape(B, K, G * S, D)
@@ -114,10 +119,10 @@ def attend(
 
     def block(index: jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
         max_BKM, sum_BKM, mixed_BKMD = carry
-        k_BKtD = cache.keys.block(layer, slot, B, index, q_BKMD.dtype)
-        v_BKtD = cache.values.block(layer, slot, B, index, q_BKMD.dtype)
+        k_BKtD = cache.keys.block(layer, slot, B, index, keys, q_BKMD.dtype)
+        v_BKtD = cache.values.block(layer, slot, B, index, keys, q_BKMD.dtype)
         scores_BKMt = jnp.einsum("bkmd,bktd->bkmt", q_BKMD, k_BKtD, preferred_element_type=jnp.float32)
-        seen_BMt = index * KEY_BLOCK + jnp.arange(KEY_BLOCK) <= limit_BM[:, :, None]
+        seen_BMt = index * keys + jnp.arange(keys) <= limit_BM[:, :, None]
         scores_BKMt = jnp.where(seen_BMt[:, None], scores_BKMt, lowest)
         new_max_BKM = jnp.maximum(max_BKM, jnp.max(scores_BKMt, axis=-1))
         probs_BKMt = jnp.exp(scores_BKMt - new_max_BKM[..., None])
@@ -132,6 +137,6 @@ def attend(
         jnp.zeros((B, K, G * S), jnp.float32),
         jnp.zeros((B, K, G * S, D), jnp.float32),
     )
-    _, sum_BKM, mixed_BKMD = jax.lax.fori_loop(0, blocks, block, start)
+    _, sum_BKM, mixed_BKMD = jax.lax.fori_loop(0, last // keys + 1, block, start)
     mixed_BKGSD = (mixed_BKMD / sum_BKM[..., None]).reshape(B, K, G, S, D)
     return mixed_BKGSD.transpose(0, 3, 1, 2, 4).reshape(B, S, H, D).astype(q_BSHD.dtype)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from demiurgic_jax.model.attention import rotary_tables, rotate
-from demiurgic_jax.model.cache import KEY_BLOCK, SlotCache, attend
+from demiurgic_jax.model.cache import SlotCache, attend
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoder import normalized, rms_norm, unembedding
 from demiurgic_jax.model.parameters import layer_specs
@@ -132,7 +132,6 @@ def read(
     tables = rotary_tables(c, positions_BS)
     slots_B1 = slot + jnp.arange(B)[:, None]
     last = jnp.max(jnp.where(positions_BS < cache.length, positions_BS, 0))
-    blocks = last // KEY_BLOCK + 1
     activation = jax.nn.silu if c.mlp == "swiglu" else jax.nn.gelu
     matrices = weights["matrices"]
 
@@ -152,7 +151,7 @@ def read(
             cache.keys.write(index, slots_B1, positions_BS, k_BSKD),
             cache.values.write(index, slots_B1, positions_BS, v_BSKD),
         )
-        mixed_BSHD = attend(q_BSHD, cache, index, slot, positions_BS, blocks)
+        mixed_BSHD = attend(q_BSHD, cache, index, slot, positions_BS, last, on_cpu=loop)
         x_BSE = x_BSE + product(mixed_BSHD.reshape(B, S, -1), matrices["wo"], index)
         if c.projection_bias:
             x_BSE = x_BSE + w["bo"]
