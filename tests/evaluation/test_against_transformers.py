@@ -5,7 +5,7 @@ import pytest
 from demiurgic_jax.evaluation.catalogue import load_benchmark
 from demiurgic_jax.evaluation.published import DataFolder
 from tests.evaluation.conftest import needs_sandbox
-from tools.benchmarks.agreement import compare, first
+from tools.benchmarks.agreement import compare, part
 
 pytest.importorskip("torch", reason="transformers needs it to run a model")
 pytest.importorskip("transformers", reason="transformers is not installed")
@@ -14,21 +14,27 @@ pytestmark = needs_sandbox
 
 
 @pytest.mark.parametrize(
-    ("counts", "max_tokens"),
+    ("parts", "max_tokens"),
     [
-        pytest.param({"humaneval": 2, "mbpp": 1, "demiurgic-mini:python": 2}, 16, marks=pytest.mark.slow),
-        pytest.param({"humaneval": 20, "mbpp": 20, "demiurgic-mini:python": 20}, 64, marks=pytest.mark.full_size),
-        pytest.param({"humaneval": 0, "mbpp": 100, "demiurgic-mini": 0}, 0, marks=pytest.mark.full_size),
+        pytest.param(
+            {"humaneval": (2, 1), "mbpp": (1, 1), "demiurgic-mini:python": (2, 1)}, 16, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {"humaneval": (0, 1), "mbpp": (100, 1), "demiurgic-mini": (0, 5)}, 128, marks=pytest.mark.full_size
+        ),
     ],
-    ids=["few", "some", "whole"],
+    ids=["few", "whole"],
 )
 def test_our_engine_and_transformers_write_the_same_and_score_the_same(
-    smollm2_gguf, shared_data, tmp_path, counts, max_tokens
+    smollm2_gguf, shared_data, tmp_path, parts, max_tokens
 ):
     data = DataFolder(shared_data, download=False)
-    benchmarks = [first(load_benchmark(name, data), count) for name, count in counts.items()]
+    benchmarks = [part(load_benchmark(name, data), *which) for name, which in parts.items()]
     for each in compare(smollm2_gguf, benchmarks, tmp_path, max_tokens, slots=8):
         assert len(each.ours) == len(each.theirs) > 0
         assert all(result.completion_tokens for result in each.ours)
-        assert [(one.problem, one.answer, other.answer) for one, other in each.differing] == []
-        assert each.verdicts_differing == []
+        # Two logits that float32 cannot tell apart: nothing else parts the texts.
+        assert {name: found for name, found in each.partings.items() if not (found and found.is_tie)} == {}
+        assert set(each.verdicts_differing) <= each.partings.keys()
+        passed = [sum(result.passed for result in results) for results in (each.ours, each.theirs)]
+        assert each.partings or passed[0] == passed[1]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,9 +13,13 @@ from demiurgic_jax.data.completer import Completion, CompletionRequest, Unanswer
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.evaluation import asking as asking_module
 from demiurgic_jax.evaluation.asking import Asking, evaluate, evaluate_async, sample_seed
+from demiurgic_jax.evaluation.benchmark import Benchmark
+from demiurgic_jax.evaluation.catalogue import load_benchmark
+from demiurgic_jax.evaluation.published import DataFolder
 from demiurgic_jax.evaluation.results import open_folder, read_results
 from demiurgic_jax.evaluation.scores import benchmark_scores
 from demiurgic_jax.sampling.client import HttpCompleter
+from demiurgic_jax.sandbox import toolchains
 from tests.evaluation.conftest import Answering, needs_sandbox, right_body
 
 pytestmark = needs_sandbox
@@ -152,6 +157,26 @@ def test_a_missing_toolchain_is_not_run_and_never_zero(sums, out, monkeypatch):
     assert scores.not_run == {"python": "python is not installed (apt install it)"}
     monkeypatch.undo()
     assert all(result.passed for result in evaluate(sums, model, AT_ONCE, out))
+
+
+def test_a_compiler_that_is_not_in_the_path_leaves_out_its_language_alone(out, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "bwrap").symlink_to(str(shutil.which("bwrap")))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    both = [load_benchmark(f"demiurgic-mini:{language}", DataFolder(None)) for language in ("python", "go")]
+    problems = tuple(each.problems[0] for each in both)
+    benchmark = Benchmark("mini", problems, {})
+    model = Answering(lambda request: problems[0].canonical)
+    toolchains._found.cache_clear()
+    try:
+        results = evaluate(benchmark, model, AT_ONCE, out)
+    finally:
+        toolchains._found.cache_clear()
+    assert [result.verdict for result in results] == ["passed", "not run"]
+    assert [request.prompt for request in model.asked] == [problems[0].question.raw]
+    scores = benchmark_scores("mini", results)
+    assert (scores.whole.pass_at[1].value, scores.parts["language"].keys()) == (1.0, {"python"})
+    assert "go is not installed (Debian and Ubuntu: apt install golang-go)" in scores.not_run["go"]
 
 
 def test_without_isolation_nothing_is_asked(sums, out, monkeypatch):

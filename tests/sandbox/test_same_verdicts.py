@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +26,8 @@ _BURN = "while True: pass"
 
 @contextmanager
 def full_load() -> Iterator[None]:
-    """Twice as many busy processes as there are processors."""
-    busy = [subprocess.Popen([sys.executable, "-c", _BURN]) for _ in range(2 * (os.cpu_count() or 1))]
+    """A busy process for each processor."""
+    busy = [subprocess.Popen([sys.executable, "-c", _BURN]) for _ in range(os.cpu_count() or 1)]
     try:
         yield
     finally:
@@ -35,42 +36,49 @@ def full_load() -> Iterator[None]:
             each.wait()
 
 
-def completions(shared_data: Path, count: int) -> list[tuple[str, str]]:
-    """Candidates with their tests: right ones, wrong ones, and every tenth one that works for a while,
-    for four fifths of the limit or for five quarters of it."""
+def completions(shared_data: Path, count: int, slow_every: int) -> list[tuple[str, str]]:
+    """Candidates with their tests: right ones, wrong ones, and each `slow_every`-th one that works for a while,
+    for four fifths of the limit or for five quarters of it, in turns."""
     made = []
     all_rows = rows(shared_data / "humanevalpack", "python")
     for number in range(count):
         row = all_rows[number // 2 % len(all_rows)]
         text = program("python", row, "buggy_solution" if number % 2 else "canonical_solution")
-        if number % 10 == 0:
-            seconds = LIMITS.cpu_seconds * slowness() * (0.8 if number % 20 else 1.25)
+        turn, place = divmod(number, slow_every)
+        if place == 0:
+            seconds = LIMITS.cpu_seconds * slowness() * (0.8 if turn % 2 else 1.25)
             text += f"\nimport time\nbegun = time.process_time()\nwhile time.process_time() - begun < {seconds}: pass\n"
         made.append((text, checks("python", row)))
     return made
 
 
 @pytest.mark.parametrize(
-    ("count", "times"),
+    ("count", "times", "slow_every"),
     [
-        pytest.param(40, 2, marks=pytest.mark.slow),
-        pytest.param(200, 4, marks=pytest.mark.full_size),
-        pytest.param(1000, 10, marks=pytest.mark.full_size),
+        pytest.param(40, 2, 10, marks=pytest.mark.slow),
+        pytest.param(200, 4, 10, marks=pytest.mark.full_size),
+        pytest.param(1000, 10, 50, marks=pytest.mark.full_size),
     ],
 )
-def test_the_same_completions_get_the_same_verdicts_under_full_load_too(shared_data, count, times):
-    chosen = completions(shared_data, count)
+def test_the_same_completions_get_the_same_verdicts_under_full_load_too(shared_data, count, times, slow_every):
+    chosen = completions(shared_data, count, slow_every)
 
-    def score() -> list[str]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return [*pool.map(lambda pair: run_tests("python", *pair, limits=LIMITS).status, chosen)]
+    def score(at_once: int) -> list[str]:
+        began = time.monotonic()
+        with ThreadPoolExecutor(at_once) as pool:
+            verdicts = [*pool.map(lambda pair: run_tests("python", *pair, limits=LIMITS).status, chosen)]
+        seconds = round(time.monotonic() - began, 1)
+        print(json.dumps({"at once": at_once, "seconds": seconds, "verdicts": Counter(verdicts)}), flush=True)
+        return verdicts
 
-    scores = [score() for _ in range(times - times // 2)]
+    cores = os.cpu_count() or 1
+    scores = [score(cores) for _ in range(times - times // 2)]
     with full_load():
-        scores += [score() for _ in range(times // 2)]
+        # Four times as many at once: each has a fifth of a core.
+        scores += [score(4 * cores) for _ in range(times // 2)]
     differing = [
         [each[number] for each in scores] for number in range(count) if len({each[number] for each in scores}) > 1
     ]
-    print(json.dumps({"completions": count, "times": times, "verdicts": Counter(scores[0]), "differing": differing}))
+    print(json.dumps({"completions": count, "times": times, "differing": differing}))
     assert differing == []
     assert set(scores[0]) >= {"passed", "failed", "timeout"}
