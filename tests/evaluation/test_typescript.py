@@ -24,6 +24,19 @@ def answer(row: Mapping[str, str], solution: str) -> str:
     return f"\n{function}\n  return {row['entry_point']}.apply(null, arguments);\n}}\n"
 
 
+# Where HumanEvalPack's JavaScript does not hold MultiPL-E's tests, with the reason.
+OTHERWISE = {
+    "HumanEval_87_get_row": "its answer is one flat list, for a comma in brackets is no pair in JavaScript",
+    "HumanEval_92_any_int": "JavaScript cannot tell 3.0 from 3",
+    "HumanEval_103_rounded_avg": "Python rounds halves to even, JavaScript up",
+    "HumanEval_107_even_odd_palindrome": "returns (a, b), which in JavaScript is b",
+    "HumanEval_114_minSubArraySum": "the function has another name there",
+    "HumanEval_136_largest_smallest_integers": "returns (a, b), which in JavaScript is b",
+    "HumanEval_155_even_odd_count": "returns (a, b), which in JavaScript is b",
+    "HumanEval_162_string_to_md5": "needs the npm package js-md5",
+}
+
+
 def passes(problem: Problem, text: str) -> bool:
     trial = problem.judging.trial(text, "raw")
     return run_tests(problem.language, trial.candidate, trial.tests).passed
@@ -39,6 +52,6 @@ def test_javascripts_canonical_solutions_pass_multipl_e_and_buggy_ones_fail(shar
     for problem in load_benchmark("multipl-e-ts", data).problems[::step]:
         row = solutions[problem.id.split("_")[1]]
         found = [passes(problem, answer(row, each)) for each in ("canonical_solution", "buggy_solution")]
-        if found != [True, False]:
+        if found != [True, False] and problem.id not in OTHERWISE:
             wrong.append((problem.id, found))
     assert wrong == []
