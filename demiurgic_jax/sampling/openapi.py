@@ -36,6 +36,8 @@ _ERROR = {
         }
     },
 }
+# One event of a stream, as OpenAPI before 3.2 describes it; its data is a part of the answer as JSON, or [DONE].
+_EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
 _REFUSALS = {
     "400": "A field is wrong; `param` names it.",
     "401": "The key is missing or unknown.",
@@ -58,7 +60,7 @@ def description(model_name: str, *, with_key: bool) -> dict[str, Any]:
     for path, (what, fields, required) in _POSTS.items():
         good = _answer("The answer.", "application/json", {"type": "object", "required": list(required)})
         if path in _STREAMED:
-            good["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+            good["content"]["text/event-stream"] = {"schema": _EVENT}
         paths[path] = {
             "post": {
                 "summary": what,
