@@ -95,7 +95,7 @@ def description(model_name: str, *, with_key: bool) -> dict[str, Any]:
 
 def _body(fields: Mapping[str, Field], model_name: str) -> dict[str, Any]:
     properties = {name: _property(field) for name, field in fields.items()}
-    properties["model"] = {"enum": [model_name, None], "description": fields["model"].what}
+    properties["model"] = {"enum": [model_name, "", None], "description": fields["model"].what}
     return {
         "type": "object",
         "properties": properties,

@@ -9,6 +9,8 @@ parameters compares with that of the teacher's whole distribution: the cosine be
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,43 +75,60 @@ def code_rows(teacher: ImportedModel, folder: Path, rows: int, length: int) -> B
 def report(
     teacher: ImportedModel, batch: Batch, layers: int, ks: list[int], ps: list[float], samples: list[int]
 ) -> None:
+    """The table, a row of the batch at a time: the whole distribution of one row of tokens is all that is ever held."""
     config, params = keep_layers(teacher.params, teacher.config, evenly_spaced(teacher.config.num_layers, layers))
     student, params = Decoder(config, remat="dots"), jax.tree.map(jnp.asarray, params)
-    hidden, logprobs = teacher_outputs(teacher, batch)
-    beside = TeacherStates(hidden, jnp.asarray(unembedding(teacher.config, teacher.params)))
+    rows = [jax.tree.map(lambda x, row=row: x[row : row + 1], batch) for row in range(len(batch.tokens))]
+    length = batch.tokens.shape[1]
+    shifts = np.random.default_rng(0).random((len(rows), length), np.float32)
 
-    @jax.jit
-    def gradient(params: Any, batch: Batch, beside: TeacherStates | None) -> Any:
-        return jax.grad(lambda params: loss_sums(student, params, batch, TEACHERLESS, teacher=beside).loss)(params)
+    @partial(jax.jit, donate_argnums=1)
+    def with_gradient(params: Any, total: Any, row: Batch, beside: TeacherStates | None) -> Any:
+        gradient = jax.grad(lambda params: loss_sums(student, params, row, TEACHERLESS, teacher=beside).loss)(params)
+        return jax.tree.map(jnp.add, total, gradient)
 
-    whole = gradient(params, batch, beside)
-    flat = logprobs.reshape(-1, logprobs.shape[-1])
-    most = max([1, *ks, *samples])
-    ids = np.argsort(-flat, axis=-1)[:, :most]
-    top = np.take_along_axis(flat, ids, axis=-1)
+    def nothing() -> Any:
+        return jax.tree.map(jnp.zeros_like, params)
+
+    most = max([1, *ks])
+    tops: list[tuple[np.ndarray, np.ndarray]] = []
+    draws: dict[int, list[SoftTargets]] = {k: [] for k in samples}
+    whole, table = nothing(), jnp.asarray(unembedding(teacher.config, teacher.params))
+    outputs = teacher_outputs(teacher)
+    for row, shift in zip(rows, shifts, strict=True):
+        hidden, logprobs = outputs(row)
+        whole = with_gradient(params, whole, row, TeacherStates(hidden, table))
+        top, ids = jax.lax.top_k(logprobs[0], most)
+        tops.append((np.asarray(ids), np.asarray(top)))
+        for k, drawn in draws.items():
+            chosen, values = sample_by_blocks(logprobs[0], jnp.zeros((length, 1)), jnp.asarray(shift), k)
+            drawn.append(sampled_targets(np.asarray(chosen), np.asarray(values), k))
     print("| K | top-p | bytes/token | entries | gradient cosine | relative error |\n|---|---|---|---|---|---|")
 
-    def row(k: int, p: float | str, soft: SoftTargets) -> None:
-        entry_ids, entries = (x.reshape(*batch.tokens.shape, most) for x in soft.dense(most))
-        stored = batch._replace(teacher_ids=entry_ids, teacher_logprobs=entries)
-        if soft.samples:
-            stored = stored._replace(teacher_sampled=np.ones(batch.tokens.shape, bool))
-        cosine, error = compared(gradient(params, stored, None), whole)
-        size = sum(map(len, soft_targets_to_bytes(soft, token_dtype(teacher.tokenizer.vocab_size)))) / len(soft)
-        print(f"| {k} | {p} | {size:.1f} | {soft.counts.mean():.1f} | {cosine:.4f} | {error:.3f} |", flush=True)
+    def line(k: int, p: float | str, stored: list[SoftTargets]) -> None:
+        gradient = nothing()
+        for row, soft in zip(rows, stored, strict=True):
+            ids, entries = (x[None] for x in soft.dense(k))
+            kept = row._replace(teacher_ids=ids, teacher_logprobs=entries)
+            if soft.samples:
+                kept = kept._replace(teacher_sampled=np.ones((1, length), bool))
+            gradient = with_gradient(params, gradient, kept, None)
+        cosine, error = compared(gradient, whole)
+        dtype = token_dtype(teacher.tokenizer.vocab_size)
+        size = sum(len(part) for soft in stored for part in soft_targets_to_bytes(soft, dtype)) / batch.tokens.size
+        entries_per_token = np.mean([soft.counts.mean() for soft in stored])
+        print(f"| {k} | {p} | {size:.1f} | {entries_per_token:.1f} | {cosine:.4f} | {error:.3f} |", flush=True)
 
     for k in ks:
         for p in ps:
-            row(k, p, truncate_top_p(ids[:, :k], top[:, :k], p))
-    shifts = jnp.asarray(np.random.default_rng(0).random(len(flat), np.float32))
+            line(k, p, [truncate_top_p(ids[:, :k], top[:, :k], p) for ids, top in tops])
     for k in samples:
-        drawn, values = map(np.asarray, sample_by_blocks(jnp.asarray(flat), jnp.zeros((len(flat), 1)), shifts, k))
-        row(k, "sampled", sampled_targets(drawn, values, k))
+        line(k, "sampled", draws[k])
 
 
-def teacher_outputs(teacher: ImportedModel, batch: Batch) -> tuple[jax.Array, np.ndarray]:
-    """Hidden states [B, S, E] and log-probabilities [B, S, V]."""
-    decoder = Decoder(teacher.config)
+def teacher_outputs(teacher: ImportedModel) -> Callable[[Batch], tuple[jax.Array, jax.Array]]:
+    """Of a batch: hidden states [B, S, E] and log-probabilities [B, S, V]."""
+    decoder, params = Decoder(teacher.config), jax.tree.map(jnp.asarray, teacher.params)
 
     @jax.jit
     def forward(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -117,8 +136,7 @@ def teacher_outputs(teacher: ImportedModel, batch: Batch) -> tuple[jax.Array, np
         logits: Any = decoder.apply({"params": params}, hidden, method="unembed")
         return hidden, jax.nn.log_softmax(logits, axis=-1)
 
-    hidden, logprobs = forward(teacher.params, batch)
-    return hidden, np.asarray(logprobs)
+    return lambda batch: forward(params, batch)
 
 
 @jax.jit
