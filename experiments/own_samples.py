@@ -1,23 +1,36 @@
-"""The student's own samples while it trains, from the decoding engine in the same process."""
+"""The student's own samples while it trains, from the decoding engine in the same process, and the teacher's word on
+them where it is asked over HTTP."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import jax
+import numpy as np
 
+from demiurgic_jax.data.completer import CompletionRequest
+from demiurgic_jax.data.soft_targets import SoftTargets
 from demiurgic_jax.data.tokenizer import Tokenizer
+from demiurgic_jax.data.told_targets import ToldText
+from demiurgic_jax.data.vocabulary_map import Pieces
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.sampling.sampled_tokens import sampled_tokens
 from demiurgic_jax.training.config import COMPUTE_DTYPES, TrainConfig
-from demiurgic_jax.training.on_policy import Sampler
+from demiurgic_jax.training.on_policy import Judge, Sampler
+from experiments.progress import StageProgress
+from experiments.stages.cache import cache_folder
 from experiments.stages.stage import Run
+from experiments.teacher import ask_teacher, open_ledger, raw_request, teacher_url, tells_no_logprobs
 from experiments.training_phases import phase_configs
 
 
 def check_own_samples(run: Run) -> None:
     """Before anything is paid for: can this run sample from its student?"""
-    if any(phase.train.on_policy.fraction for phase in phase_configs(run.config)) and jax.process_count() > 1:
+    own = [phase.train.on_policy for phase in phase_configs(run.config) if phase.train.on_policy.fraction]
+    if any(each.top_logprobs for each in own) and (silent := tells_no_logprobs(run.config)):
+        raise UserError(f"config.train.on_policy.top_logprobs: {silent}; use train.teacher.online instead")
+    if own and jax.process_count() > 1:
         raise UserError(
             "config.train.on_policy.fraction samples from the student in one process, and this run has "
             f"{jax.process_count()}: set it to 0"
@@ -42,3 +55,65 @@ def own_sampler(run: Run, train: TrainConfig, model: ModelConfig, tokenizer: Tok
         )
 
     return sample
+
+
+def api_judge(run: Run, train: TrainConfig, tokenizer: Tokenizer, held: ExitStack, progress: StageProgress) -> Judge:
+    """Asks the teacher for the log-probabilities of texts that it did not write. It goes through the run's ledger and
+    budget as every request does, so a step that is made again after a kill costs nothing. What `held` holds, a server
+    of ours, is up from the first question on."""
+    pieces = Pieces(tokenizer)
+    url = ""
+
+    def judge(prompts: Sequence[Sequence[int]], samples: Sequence[Sequence[int]]) -> list[SoftTargets]:
+        nonlocal url
+        url = url or held.enter_context(teacher_url(run, cache_folder(), progress))
+        requests = [
+            _echoed(run, pieces, prompt, sample, train.on_policy.top_logprobs)
+            for prompt, sample in zip(prompts, samples, strict=True)
+        ]
+        with open_ledger(run) as ledger:
+            wanted = [raw_request("sample", each, "on_policy") for each in requests]
+            asked, _ = ask_teacher(run, url, wanted, ledger)
+            if asked.stopped or asked.failed:
+                why = asked.stopped or f"{asked.failed} requests got no answer"
+                raise UserError(
+                    f"the student's own samples could not be judged ({why}): steps until the last checkpoint are kept, "
+                    "and the same command goes on from it"
+                )
+            answers = [ledger.answer(request) for request in requests]
+        return [
+            _targets(answer and answer.completion.logprobs, prompt, sample, pieces, train.on_policy.top_logprobs)
+            for answer, prompt, sample in zip(answers, prompts, samples, strict=True)
+        ]
+
+    return judge
+
+
+def _echoed(run: Run, pieces: Pieces, prompt: Sequence[int], sample: Sequence[int], top: int) -> CompletionRequest:
+    """The request that has the teacher read a sample: in its own ids where these are the student's too."""
+    sample = _text_of(sample, pieces)
+    if run.config.tokenizer.kind == "teacher":
+        return CompletionRequest(prompt_tokens=(*prompt, *sample), max_tokens=0, logprobs=top, echo=True)
+    text = pieces.tokenizer.decode(prompt) + _spelt(sample, pieces).decode(errors="ignore")
+    return CompletionRequest(prompt=text, max_tokens=0, logprobs=top, echo=True)
+
+
+def _text_of(sample: Sequence[int], pieces: Pieces) -> list[int]:
+    """The sample up to its first marker: that it ends is not told."""
+    end = next((at for at, token in enumerate(sample) if token in pieces.reserved), len(sample))
+    return list(sample[:end])
+
+
+def _spelt(sample: Sequence[int], pieces: Pieces) -> bytes:
+    return b"".join(pieces.bytes_of[token] for token in sample)
+
+
+def _targets(told: Any, prompt: Sequence[int], sample: Sequence[int], pieces: Pieces, top: int) -> SoftTargets:
+    """The prompt was the teacher's to read in its own way, so the sample is found from the end."""
+    text = ToldText(told or ())
+    content = _spelt(_text_of(sample, pieces), pieces)
+    content = content.decode(errors="ignore").encode() if not text.content.endswith(content) else content
+    tokens = np.array([*prompt, *sample], np.int32)
+    if not content or not text.content.endswith(content):
+        return text.nothing(len(tokens))
+    return text.targets(tokens, len(prompt), len(text.content) - len(content), pieces, top)

@@ -154,6 +154,13 @@ def described_teachers(config: ConfigDict) -> Panel[Described]:
     return Panel(found)
 
 
+def tells_no_logprobs(config: ConfigDict) -> str:
+    """Why the teachers' APIs tell no log-probabilities; empty where one of them does."""
+    if all(each.settings.get("protocol", "openai") == "anthropic" for each in described_teachers(config).teachers):
+        return "Anthropic's API tells no log-probabilities"
+    return ""
+
+
 def _price(fields: Mapping[str, Any], served_here: bool, capped: bool) -> Price | None:
     given = [float(fields.get(f"dollars_per_million_{side}", -1.0)) for side in ("input", "output")]
     if min(given) >= 0:
@@ -185,7 +192,7 @@ def ask_teacher(
     url: str,
     requests: Sequence[TeacherRequest],
     ledger: Ledger,
-    progress: StageProgress,
+    progress: StageProgress | None = None,
     budget: Budget | None = None,
 ) -> tuple[Asked, float]:
     """Asks what the ledger has no answer to, within the budget; also tells the completion tokens per second."""
@@ -199,12 +206,14 @@ async def _ask(
     url: str,
     requests: Sequence[TeacherRequest],
     ledger: Ledger,
-    progress: StageProgress,
+    progress: StageProgress | None,
     budget: Budget,
 ) -> Asked:
     config = run.config.teacher
 
     def show(asked: Asked) -> None:
+        if progress is None:
+            return
         failed = f"{asked.failed + asked.refused} failed, " if asked.failed + asked.refused else ""
         batches = f"{asked.batched:,} in batches, {asked.batched_done:,} done there, " if asked.batched else ""
         progress(asked.wanted - asked.unasked, asked.wanted, "answers", f"{batches}{failed}${asked.dollars:,.2f}")
@@ -250,6 +259,6 @@ def _http_teacher(described: Described, url: str, timeout: float) -> HttpTeacher
     )
 
 
-def raw_request(name: str, request: CompletionRequest) -> TeacherRequest:
+def raw_request(name: str, request: CompletionRequest, task: str = "everyday") -> TeacherRequest:
     """A request that belongs to no seed: a prompt of our own."""
-    return TeacherRequest("everyday", "python", "", name, "", "Apache-2.0", request)
+    return TeacherRequest(task, "python", "", name, "", "Apache-2.0", request)

@@ -17,8 +17,9 @@ What has no token, and what the teacher did not store, stays in the rest, so ent
 n student's tokens, m teacher's tokens, K entries of the teacher.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -39,12 +40,34 @@ class Reading:
     teacher_ends: np.ndarray  # int [m]
 
 
+class TeacherPieces(Protocol):
+    """What must be known of the teacher's vocabulary: the bytes of each id, the student's id that they begin with (NONE
+    for what it cannot spell), and how the student begins any bytes."""
+
+    @property
+    def source_bytes(self) -> Sequence[bytes]: ...
+    @property
+    def first(self) -> np.ndarray: ...
+    def first_piece(self, content: bytes, /) -> int: ...
+
+
 class Aligned(NamedTuple):
     """Of each of the student's tokens the distribution of the one that follows; id 0 and probability 0 are unused."""
 
     ids: np.ndarray  # int32 [n, E]
     probabilities: np.ndarray  # float64 [n, E]
     has_teacher: np.ndarray  # bool [n]
+
+    def likeliest(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The `k` likeliest entries of each place, [n, k]: ids, and natural log-probabilities, -inf where unused."""
+        used = (self.probabilities > 0) & self.has_teacher[:, None]
+        return likeliest_first(self.ids, np.where(used, np.log(np.where(used, self.probabilities, 1)), -np.inf), k)
+
+
+def likeliest_first(ids: np.ndarray, logprobs: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of entries [n, K] the `k` likeliest of each row."""
+    order = np.argsort(-logprobs, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(logprobs, order, axis=1)
 
 
 MARKER = b"\xff"
@@ -125,7 +148,7 @@ def _spelt(teacher: Tokenizer, to_student: VocabularyMap, content: bytes) -> tup
 
 
 def align(
-    reading: Reading, logprobs: np.ndarray, ids: np.ndarray, top_logprobs: np.ndarray, to_student: VocabularyMap
+    reading: Reading, logprobs: np.ndarray, ids: np.ndarray, top_logprobs: np.ndarray, to_student: TeacherPieces
 ) -> Aligned:
     """The teacher's entries as the student's.
 
@@ -160,7 +183,7 @@ def _whole_pieces(
     tokens: np.ndarray,
     ids: np.ndarray,
     probabilities: np.ndarray,
-    to_student: VocabularyMap,
+    to_student: TeacherPieces,
     out_ids: np.ndarray,
     out: np.ndarray,
 ) -> None:
@@ -186,7 +209,7 @@ def _spread(
     logprobs: np.ndarray,
     ids: np.ndarray,
     probabilities: np.ndarray,
-    to_student: VocabularyMap,
+    to_student: TeacherPieces,
 ) -> dict[int, float]:
     """Student's id → probability at `place`, inside of the teacher's `token` or at its beginning; nothing where too
     little is known."""
@@ -229,7 +252,7 @@ def _along(
     logprobs: np.ndarray,
     ids: np.ndarray,
     probabilities: np.ndarray,
-    to_student: VocabularyMap,
+    to_student: TeacherPieces,
 ) -> float:
     """Given the teacher's `token`, the probability that the text goes on as it does, up to the byte `end`."""
     reached, at = 1.0, int(reading.teacher_ends[token])
@@ -246,7 +269,7 @@ def _along(
 
 
 def _beginning_with(
-    content: bytes, ids: np.ndarray, probabilities: np.ndarray, to_student: VocabularyMap, *, longer: bool = True
+    content: bytes, ids: np.ndarray, probabilities: np.ndarray, to_student: TeacherPieces, *, longer: bool = True
 ) -> dict[int, float]:
     """The entries whose text begins with `content`, and goes on if it must be `longer`."""
     bytes_of = to_student.source_bytes

@@ -38,7 +38,8 @@ class CompletionRequest:
     `repetition_penalty` 1 and the other penalties at 0 do nothing. `logprobs` is the number of alternatives wanted per
     token, None for no logprobs at all. `seed` makes sampling repeatable. `stop` and `stop_tokens` end the text before
     themselves; `max_seconds` ends it where it is, counted from when decoding began. `truncate` cuts a prompt that is
-    too long at its left instead of refusing it.
+    too long at its left instead of refusing it. `echo` puts the prompt in front of the text, with its log-probabilities
+    where these are wanted.
     """
 
     messages: tuple[Message, ...] = ()
@@ -60,6 +61,7 @@ class CompletionRequest:
     stop_tokens: tuple[int, ...] = ()
     max_seconds: float | None = None
     truncate: bool = False
+    echo: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back. The same for a request as before a field was added that

@@ -26,6 +26,8 @@ def request_body(model: str, request: CompletionRequest) -> dict[str, Any]:
             body["suffix"] = request.suffix
         if request.logprobs is not None:
             body["logprobs"] = request.logprobs
+        if request.echo:
+            body["echo"] = True
     if request.top_p != 1.0:
         body["top_p"] = request.top_p
     for name in ("frequency_penalty", "presence_penalty"):

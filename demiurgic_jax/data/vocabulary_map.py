@@ -18,28 +18,84 @@ def reserved_ids(tokenizer: Tokenizer) -> frozenset[int]:
     )
 
 
+class Pieces:
+    """A tokenizer's vocabulary by the bytes of its pieces."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.reserved = reserved_ids(tokenizer)
+        # Of a marker the bytes are none: it is no part of the text.
+        self.bytes_of = [
+            b"" if token_id in self.reserved else tokenizer.token_bytes(token_id)
+            for token_id in range(tokenizer.vocab_size)
+        ]
+        alike: dict[bytes, list[int]] = {}
+        for token_id, content in enumerate(self.bytes_of):
+            if content:
+                alike.setdefault(content, []).append(token_id)
+        self.by_bytes = {content: self._used(content, ids) for content, ids in alike.items()}
+        self.by_spelling = {tokenizer.token_bytes(token_id): token_id for token_id in sorted(self.reserved)}
+        self._longest = max(map(len, self.by_bytes), default=0)
+        self.first_piece = lru_cache(maxsize=1 << 16)(self._first_piece)
+
+    def _used(self, content: bytes, ids: list[int]) -> int:
+        """Of ids with the same bytes, say a character and the byte that it is, the one that the tokenizer uses."""
+        if len(ids) > 1:
+            try:
+                spelt = self.tokenizer.encode(content.decode())
+            except UnicodeDecodeError:
+                return ids[0]
+            if len(spelt) == 1 and spelt[0] in ids:
+                return spelt[0]
+        return ids[0]
+
+    def spelling(self, content: bytes) -> list[int]:
+        """The ids that spell `content`; longest first where it is no whole text."""
+        return self._spelt(content) or self._by_longest(content)
+
+    def _first_piece(self, content: bytes) -> int:
+        """The id with which the tokenizer spells `content`; the longest that fits where that is no whole text."""
+        if (same := self.by_bytes.get(content)) is not None:
+            return same
+        spelt = self._spelt(content) or self._by_longest(content)[:1]
+        return spelt[0] if spelt else NONE
+
+    def _spelt(self, content: bytes) -> list[int]:
+        """The tokenizer's own spelling; nothing where `content` is no whole text, or is spelt with other bytes."""
+        try:
+            ids = self.tokenizer.encode(content.decode())
+        except UnicodeDecodeError:
+            return []
+        return ids if b"".join(self.bytes_of[token_id] for token_id in ids) == content else []
+
+    def _by_longest(self, content: bytes) -> list[int]:
+        ids: list[int] = []
+        at = 0
+        while at < len(content):
+            sizes = range(min(self._longest, len(content) - at), 0, -1)
+            size = next((size for size in sizes if content[at : at + size] in self.by_bytes), 0)
+            if not size:
+                return ids
+            ids.append(self.by_bytes[content[at : at + size]])
+            at += size
+        return ids
+
+
 class VocabularyMap:
     """From the ids of `source` to those of `target`."""
 
     def __init__(self, source: Tokenizer, target: Tokenizer) -> None:
         self.source, self.target = source, target
-        self.source_reserved, self.target_reserved = reserved_ids(source), reserved_ids(target)
-        # Of a marker the bytes are none: it is no part of the text.
-        self.source_bytes = _text_bytes(source, self.source_reserved)
-        self.target_bytes = _text_bytes(target, self.target_reserved)
-        self.by_bytes: dict[bytes, int] = {}
-        for token_id, content in enumerate(self.target_bytes):
-            if content:
-                self.by_bytes.setdefault(content, token_id)
-        self._longest = max(map(len, self.by_bytes), default=0)
-        self.first_piece = lru_cache(maxsize=1 << 16)(self._first_piece)
+        self._from, self._to = Pieces(source), Pieces(target)
+        self.source_reserved, self.source_bytes = self._from.reserved, self._from.bytes_of
+        self.first_piece = self._to.first_piece
 
     @cached_property
     def reserved(self) -> dict[int, int]:
         """The markers of `source` that `target` has too: by what they are for, else by their spelling. What ends an
         answer ends it in the other as well, whatever it is called there."""
         source, target = self.source.special, self.target.special
-        spelling = {self.target.token_bytes(token_id): token_id for token_id in self.target_reserved}
+        spelling = self._to.by_spelling
         found = {
             token_id: spelling[self.source.token_bytes(token_id)]
             for token_id in sorted(self.source_reserved)
@@ -65,51 +121,18 @@ class VocabularyMap:
         content = self.source_bytes[token_id]
         if (same := self._same(token_id, content)) is not None:
             return [same]
-        spelt = self._spelt(content)
-        return spelt if spelt else self._by_longest(content)
+        return self._to.spelling(content)
 
     def _of_id(self, token_id: int) -> int:
         if token_id in self.source_reserved:
             return self.reserved.get(token_id, NONE)
         content = self.source_bytes[token_id]
         same = self._same(token_id, content)
-        return same if same is not None else self._first_piece(content)
+        return same if same is not None else self.first_piece(content)
 
     def _same(self, token_id: int, content: bytes) -> int | None:
         """Of several with the same bytes, the one with the same number: a vocabulary maps to itself id by id."""
-        if content and token_id < len(self.target_bytes) and self.target_bytes[token_id] == content:
+        target_bytes = self._to.bytes_of
+        if content and token_id < len(target_bytes) and target_bytes[token_id] == content:
             return token_id
-        return self.by_bytes.get(content)
-
-    def _first_piece(self, content: bytes) -> int:
-        """The id of `target` with which it spells `content`; the longest that fits where that is no whole text."""
-        if (same := self.by_bytes.get(content)) is not None:
-            return same
-        spelt = self._spelt(content) or self._by_longest(content)[:1]
-        return spelt[0] if spelt else NONE
-
-    def _spelt(self, content: bytes) -> list[int]:
-        """The target's own spelling; nothing where `content` is no whole text, or is spelt with other bytes."""
-        try:
-            ids = self.target.encode(content.decode())
-        except UnicodeDecodeError:
-            return []
-        return ids if b"".join(self.target_bytes[token_id] for token_id in ids) == content else []
-
-    def _by_longest(self, content: bytes) -> list[int]:
-        ids: list[int] = []
-        at = 0
-        while at < len(content):
-            sizes = range(min(self._longest, len(content) - at), 0, -1)
-            size = next((size for size in sizes if content[at : at + size] in self.by_bytes), 0)
-            if not size:
-                return ids
-            ids.append(self.by_bytes[content[at : at + size]])
-            at += size
-        return ids
-
-
-def _text_bytes(tokenizer: Tokenizer, reserved: frozenset[int]) -> list[bytes]:
-    return [
-        b"" if token_id in reserved else tokenizer.token_bytes(token_id) for token_id in range(tokenizer.vocab_size)
-    ]
+        return self._to.by_bytes.get(content)

@@ -38,12 +38,14 @@ class Price:
 
 def prompt_tokens_at_most(request: CompletionRequest) -> int:
     """No tokenizer makes more tokens than there are UTF-8 bytes, besides what the chat template adds."""
-    return _size(request) + _TOKENS_PER_MESSAGE * len(_texts(request)) + _TEMPLATE_TOKENS
+    ids = len(request.prompt_tokens or ())
+    return _size(request) + ids + _TOKENS_PER_MESSAGE * len(_texts(request)) + _TEMPLATE_TOKENS
 
 
 def prompt_tokens_likely(request: CompletionRequest) -> int:
     """An estimate, for rates and forecasts: never for the budget."""
-    return math.ceil(_size(request) / _BYTES_PER_TOKEN) + 8 * len(_texts(request))
+    ids = len(request.prompt_tokens or ())
+    return math.ceil(_size(request) / _BYTES_PER_TOKEN) + ids + 8 * len(_texts(request))
 
 
 def tokens_at_most(request: CompletionRequest) -> int:
@@ -59,7 +61,8 @@ def credible(request: CompletionRequest, completion: Completion) -> tuple[Comple
     """
     most_in, most_out = prompt_tokens_at_most(request), request.max_tokens
     least_in = _size(request) // _MOST_BYTES_PER_TOKEN
-    least_out = _bytes(completion.text) // _MOST_BYTES_PER_TOKEN
+    # An echoed prompt stands in the text as well.
+    least_out = 0 if request.echo else _bytes(completion.text) // _MOST_BYTES_PER_TOKEN
     fits_in = least_in <= completion.prompt_tokens <= most_in
     fits_out = least_out <= completion.completion_tokens <= most_out
     if fits_in and fits_out:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from demiurgic_jax.data.alignment import Aligned, align, read_both
+from demiurgic_jax.data.alignment import Aligned, align, likeliest_first, read_both
 from demiurgic_jax.data.document import Document
 from demiurgic_jax.data.order import hashed
 from demiurgic_jax.data.shards import ShardSet
@@ -91,32 +91,21 @@ def weighed(tokens: np.ndarray, top: TopEntries, samples: int) -> tuple[np.ndarr
 
 def truncated(aligned: Aligned, tokens: np.ndarray, scoring: ScoringConfig) -> SoftTargets:
     """The likeliest entries up to top_p, top_k at most."""
-    ids, logprobs = _likeliest_first(aligned, scoring.top_k)
+    ids, logprobs = aligned.likeliest(scoring.top_k)
     return _kept(ids, np.minimum(logprobs, 0.0), scoring)
 
 
 def sampled(aligned: Aligned, tokens: np.ndarray, scoring: ScoringConfig) -> SoftTargets:
     """About K of the entries, as data/soft_targets.py says, by numbers that follow from the student's `tokens` [n]
     alone: systematic sampling, as in sampling/vocabulary_blocks.py."""
-    ids, logprobs = _likeliest_first(aligned, aligned.ids.shape[1])
+    ids, logprobs = aligned.likeliest(aligned.ids.shape[1])
     chances = np.minimum(np.exp(logprobs) * scoring.top_k, 1.0)
     states = np.cumsum(hashed(np.arange(len(tokens)), tokens.astype(np.int64)))
     shifts = (hashed(_SHIFTS, states) >> np.uint64(40)).astype(np.float64) / (1 << 24)
     # Entries cover a line one after the other; drawn is what covers one of the points shift, shift + 1, ….
     points_before = np.ceil(np.cumsum(chances, axis=1) - shifts[:, None])
     drawn = np.diff(points_before, axis=1, prepend=np.ceil(-shifts)[:, None]) > 0
-    return _kept(*_first(ids, np.where(drawn, np.minimum(logprobs, 0.0), -np.inf), scoring.top_k), scoring)
-
-
-def _likeliest_first(aligned: Aligned, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `k` likeliest entries of each place, [n, k]: ids, and natural log-probabilities, -inf where unused."""
-    used = (aligned.probabilities > 0) & aligned.has_teacher[:, None]
-    return _first(aligned.ids, np.where(used, np.log(np.where(used, aligned.probabilities, 1)), -np.inf), k)
-
-
-def _first(ids: np.ndarray, logprobs: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    order = np.argsort(-logprobs, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(logprobs, order, axis=1)
+    return _kept(*likeliest_first(ids, np.where(drawn, np.minimum(logprobs, 0.0), -np.inf), scoring.top_k), scoring)
 
 
 def _kept(ids: np.ndarray, logprobs: np.ndarray, scoring: ScoringConfig) -> SoftTargets:

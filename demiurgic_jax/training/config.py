@@ -113,10 +113,11 @@ class TrainConfig:
                 "set train.teacher.online=True"
             )
         own = self.on_policy
-        if own.fraction and not self.teacher.online:
+        if own.fraction and self.teacher.online == bool(own.top_logprobs):
             raise UserError(
-                f"train.on_policy.fraction={own.fraction} needs a teacher that judges the student's own samples in the "
-                "step: set train.teacher.online=True"
+                f"train.on_policy.fraction={own.fraction} needs one teacher that judges the student's own samples: in "
+                "the step (train.teacher.online=True), or by what its API tells of each token "
+                "(train.on_policy.top_logprobs=20)"
             )
         if own.fraction and own.max_tokens >= self.context:
             raise UserError(

@@ -39,7 +39,7 @@ from demiurgic_jax.training.hidden_matching import hidden_matching
 from demiurgic_jax.training.losses import LossConfig, LossSums
 from demiurgic_jax.training.meter import Meter
 from demiurgic_jax.training.metrics import MetricLog, parameter_overview, perplexity
-from demiurgic_jax.training.on_policy import OnPolicy, Sampler
+from demiurgic_jax.training.on_policy import Judge, OnPolicy, Sampler
 from demiurgic_jax.training.online_teacher import TeacherModel, online_teacher
 from demiurgic_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from demiurgic_jax.training.preemption import Preemption
@@ -73,6 +73,7 @@ def train(
     open_teacher: Callable[[], TeacherModel] | None = None,
     watch: Watch | None = None,
     sample: Sampler | None = None,
+    judge: Judge | None = None,
 ) -> None:
     """Trains for `config.steps`, resuming from the newest whole checkpoint in `folder`/checkpoints.
 
@@ -81,7 +82,8 @@ def train(
     in `folder`/profile, and `watch` looks at the parameters every so many steps. `warn` hears of damaged checkpoints
     and skipped data. Raises DivergedError on NaN, infinity or a spike (training/spikes.py), PreemptedError after
     SIGTERM once the current step is saved, UserError when shards, tokenizer and checkpoint do not belong together.
-    `open_teacher` is asked where `config.teacher.online` is set, `sample` where `config.on_policy.fraction` is.
+    `open_teacher` is asked where `config.teacher.online` is set, `sample` where `config.on_policy.fraction` is, and
+    `judge` where that names `top_logprobs`.
 
     Where the mesh reaches over several processes, all of them call this with equal arguments and one `folder`.
     """
@@ -132,7 +134,12 @@ def train(
                 f"train.on_policy.fraction={config.on_policy.fraction} needs someone who samples from the student in "
                 "this process, and a run of one process: set it to 0 here"
             )
-        on_policy = OnPolicy(config.on_policy, sample, config.seed, phase.start)
+        told = bool(config.on_policy.top_logprobs)
+        if told and judge is None:
+            raise UserError(
+                "train.on_policy.top_logprobs needs a teacher that is asked: set config.teacher.url or path"
+            )
+        on_policy = OnPolicy(config.on_policy, sample, config.seed, phase.start, judge if told else None)
         own_step = step_for(config.on_policy.loss(config.loss))
     eval_step = make_eval_step(decoder.clone(project=jnp.einsum), config.loss, mesh, abstract, teacher)
     sources = {"row_length": config.context, "seed": config.seed, "soft_targets": config.soft_targets}

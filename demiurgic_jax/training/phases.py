@@ -19,7 +19,7 @@ from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.training.config import TrainConfig
 from demiurgic_jax.training.loop import say_on_stderr, train
-from demiurgic_jax.training.on_policy import Sampler
+from demiurgic_jax.training.on_policy import Judge, Sampler
 from demiurgic_jax.training.online_teacher import TeacherModel
 from demiurgic_jax.training.profiling import ProfileWindow
 from demiurgic_jax.training.resuming import Phase
@@ -28,13 +28,14 @@ from demiurgic_jax.training.watching import Watch
 
 @dataclass(frozen=True)
 class PhasePlan:
-    """One phase: how it trains, on what, and how it samples where it is on-policy. The name of a run's only phase may
-    be empty."""
+    """One phase: how it trains, on what, and how it samples and has its samples judged where it is on-policy. The name
+    of a run's only phase may be empty."""
 
     name: str
     config: TrainConfig
     train_set: ShardSet | Mixture
     sample: Sampler | None = None
+    judge: Judge | None = None
 
 
 def placed(names: Sequence[str], steps: Sequence[int]) -> list[Phase]:
@@ -84,4 +85,5 @@ def train_in_phases(
             open_teacher=open_teacher,
             watch=watch,
             sample=plan.sample,
+            judge=plan.judge,
         )

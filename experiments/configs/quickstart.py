@@ -202,6 +202,9 @@ def get_config() -> ConfigDict:
                 "max_tokens": 128,  # of a sample
                 "temperature": 1.0,
                 "divergence": "",  # of the loss there; empty: as train.loss says
+                # So many likeliest tokens at each place, told by the teacher's API, judge the samples; 0: the teacher
+                # in the step does.
+                "top_logprobs": 0,
             },
             "metrics": {
                 "dollars_per_hour": 0.0,  # of all machines; 0: the list price of chips that have one

@@ -1,7 +1,7 @@
 """shards: real code and the teacher's answers as tokens, with the teacher's soft targets beside them.
 
 WORKDIR/shards/train, heldout          what training reads
-WORKDIR/shards/text/train, heldout     the same without soft targets, where a teacher scores them
+WORKDIR/shards/text/train, heldout     the same without soft targets, where a teacher's weights score them
 WORKDIR/shards/corpus                  the corpus, of runs that have one
 WORKDIR/shards/sources/NAME            text of config.shards.sources, a set each
 WORKDIR/shards/DATA_CARD.md            what is in them, from whom, and what was rejected
@@ -17,7 +17,7 @@ from demiurgic_jax.curation.seeds import Seed, is_heldout, read_seeds
 from demiurgic_jax.data.document import Document
 from demiurgic_jax.data.mixture import Mixture, MixtureConfig
 from demiurgic_jax.data.shards import ShardSet, ShardSetWriter, write_shards
-from demiurgic_jax.data.soft_targets import SOFT_TARGET_KINDS
+from demiurgic_jax.data.soft_targets import SOFT_TARGET_KINDS, SoftTargets
 from demiurgic_jax.data.sources import SourceConfig, source_digest, source_documents, source_files
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.distillation.example import read_examples
@@ -31,7 +31,8 @@ from experiments.stages.corpus_shards import corpus_documents, write_corpus_shar
 from experiments.stages.documents import encoded
 from experiments.stages.stage import Run, Stage
 from experiments.stages.tokenizer import run_tokenizer
-from experiments.teacher import has_local_teacher, local_teacher
+from experiments.stages.told_answers import ToldAnswers
+from experiments.teacher import has_local_teacher, local_teacher, tells_no_logprobs
 from experiments.workdir import canonical_hash
 
 SPLITS = ("train", "heldout")
@@ -97,10 +98,14 @@ def _check(run: Run) -> None:
             source_files(source)
     limits_of(_at_most(run), 1)
     if run.config.shards.soft_targets and not has_local_teacher(run):
-        raise UserError(
-            "config.shards.soft_targets needs the teacher's weights: set config.teacher.path, or "
-            "--config.shards.soft_targets=0 --config.train.soft_targets=0 --config.train.loss.distill_weight=0"
-        )
+        without = "--config.shards.soft_targets=0 --config.train.soft_targets=0 --config.train.loss.distill_weight=0"
+        if not run.config.teach.logprobs:
+            raise UserError(
+                "config.shards.soft_targets needs the teacher's weights, or what its API tells of each token: set "
+                f"config.teacher.path, or --config.teach.logprobs=20, or {without}"
+            )
+        if silent := tells_no_logprobs(run.config):
+            raise UserError(f"config.shards.soft_targets: {silent}; set config.teacher.path, or {without}")
     if run.config.shards.soft_target_kind not in SOFT_TARGET_KINDS:
         raise UserError(
             f"config.shards.soft_target_kind={run.config.shards.soft_target_kind!r} is unknown: choose "
@@ -154,6 +159,8 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
     written: dict[str, list[Document]] = {}
     folder_of_tokenizer = run.file("tokenizer", "files")
     longest = config.max_document_tokens
+    scores = bool(config.soft_targets) and has_local_teacher(run)
+    told = ToldAnswers(run, tokenizer) if config.soft_targets and not scores else None
     for split in SPLITS:
         heldout = split == "heldout"
         code = [seed for seed in seeds if is_heldout(seed.path, fraction) == heldout]
@@ -161,26 +168,35 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
         if heldout and has_corpus(run):
             documents += _heldout_corpus(run, tokenizer, budgets[split])
         kept = [each for each in examples if is_heldout(each.path, fraction) == heldout]
-        answers = encoded(kept, folder_of_tokenizer, longest)
-        documents += [each for each in answers if len(each.tokens) <= longest]
+        answers = zip(encoded(kept, folder_of_tokenizer, longest), kept, strict=True)
+        documents += [
+            each if told is None else told.added_to(each, example)
+            for each, example in answers
+            if len(each.tokens) <= longest
+        ]
         if not documents:
             raise UserError(
                 f"no document is left for the {split} set: raise config.seeds.heldout_fraction or max_files"
             )
-        folder = run.file("shards", "text") / split if config.soft_targets else run.file("shards", split)
+        folder = run.file("shards", "text") / split if scores else run.file("shards", split)
         # A shard counts as finished when its provenance is the same: so the provenance must say all.
-        provenance = {"experiment": run.name, "split": split, "inputs": _digest(documents)}
+        provenance: dict[str, Any] = {"experiment": run.name, "split": split, "inputs": _digest(documents)}
+        if told is not None:
+            provenance["soft_targets"] = {"told_by": run.config.teacher.model, "top_k": config.soft_targets}
         text_sets[split] = write_shards(
             folder, documents, tokenizer=tokenizer, num_shards=config.num_shards, provenance=provenance
         )
         written[split] = documents
-        progress.doing(f"{split}: {len(documents):,} documents")
+        with_teacher = sum(each.soft_targets is not None for each in documents)
+        progress.doing(
+            f"{split}: {len(documents):,} documents" + f", {with_teacher:,} with soft targets" * (told is not None)
+        )
     learnt = {each.key for documents in written.values() for each in documents}
     used = [each for each in examples if each.id in learnt]
     left_out = {"by config.shards.at_most": len(verified) - len(examples), "too long": len(examples) - len(used)}
     outputs = {stage: run.outputs(stage) for stage in ("seeds", "teach", "verify")}
     run.file("shards", "DATA_CARD.md").write_text(data_card(run.name, written, used, outputs, left_out))
-    sets = _scored(run, text_sets, progress) if config.soft_targets else text_sets
+    sets = _scored(run, text_sets, progress) if scores else text_sets
     if has_corpus(run):
         sets[CORPUS_SET] = write_corpus_shards(
             documents_folder(run, "train"),
@@ -256,7 +272,12 @@ def _scored(run: Run, text_sets: Mapping[str, ShardSet], progress: StageProgress
 
 
 def _digest(documents: Sequence[Document]) -> str:
-    return canonical_hash([[each.key, each.task, each.tokens.tolist()] for each in documents])
+    """Of all that the records will hold; text alone is known by what it was before there could be more."""
+
+    def told(soft: SoftTargets | None) -> list[list[float]]:
+        return [] if soft is None else [soft.counts.tolist(), soft.ids.tolist(), soft.logprobs.tolist()]
+
+    return canonical_hash([[each.key, each.task, each.tokens.tolist(), *told(each.soft_targets)] for each in documents])
 
 
 SHARDS = Stage(

@@ -1,6 +1,7 @@
 """train: the student, from where config.init says, on the shards."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from demiurgic_jax.training.metrics import parameter_overview, read_metrics
 from demiurgic_jax.training.online_teacher import TeacherModel
 from demiurgic_jax.training.optimizer import make_optimizer
 from demiurgic_jax.training.phases import PhasePlan, train_in_phases
-from experiments.own_samples import check_own_samples, own_sampler
+from experiments.own_samples import api_judge, check_own_samples, own_sampler
 from experiments.progress import StageProgress
 from experiments.scoring import check_watching, watching
 from experiments.stages.cache import cache_folder
@@ -46,8 +47,9 @@ def _check(run: Run) -> None:
         outside_fingerprints(run, phase.train.mixture)
         if phase.train.teacher.online and not has_local_teacher(run):
             raise UserError("config.train.teacher.online needs the teacher's weights: set config.teacher.path")
-        # Where the student has a tokenizer of its own, the shards stage takes no samples.
-        sampled = run.config.shards.soft_target_kind == "sampled" and run.config.tokenizer.kind == "teacher"
+        # Where the student has a tokenizer of its own, or the teacher's API tells them, no targets are samples.
+        scored = has_local_teacher(run) and run.config.tokenizer.kind == "teacher"
+        sampled = scored and run.config.shards.soft_target_kind == "sampled"
         if sampled and run.config.shards.soft_targets and phase.train.soft_targets:
             phase.train.loss.require_linear()
     check_watching(run)
@@ -102,28 +104,32 @@ def _execute(run: Run, progress: StageProgress) -> Mapping[str, Any]:
     for phase in phases:
         if phase.train.teacher.online:
             require_teacher_fits(phase.train, model, local_teacher(run, cache_folder(), progress).config)
-    train_in_phases(
-        [
-            PhasePlan(
-                phase.name,
-                priced(phase.train),
-                mixture(run, phase.train.mixture),
-                own_sampler(run, phase.train, model, tokenizer),
-            )
-            for phase in phases
-        ],
-        model,
-        tokenizer,
-        {"heldout": shard_set(run, "heldout")},
-        folder=folder,
-        initial_params=initial_params,
-        provenance={"experiment": run.name, "teacher": run.config.teacher.model, **origin(run, progress)},
-        on_step=show,
-        profile=run.profile,
-        warn=progress.say,
-        open_teacher=open_teacher,
-        watch=watching(run, model, tokenizer, progress),
-    )
+    with ExitStack() as served:
+        train_in_phases(
+            [
+                PhasePlan(
+                    phase.name,
+                    priced(phase.train),
+                    mixture(run, phase.train.mixture),
+                    own_sampler(run, phase.train, model, tokenizer),
+                    api_judge(run, phase.train, tokenizer, served, progress)
+                    if phase.train.on_policy.top_logprobs
+                    else None,
+                )
+                for phase in phases
+            ],
+            model,
+            tokenizer,
+            {"heldout": shard_set(run, "heldout")},
+            folder=folder,
+            initial_params=initial_params,
+            provenance={"experiment": run.name, "teacher": run.config.teacher.model, **origin(run, progress)},
+            on_step=show,
+            profile=run.profile,
+            warn=progress.say,
+            open_teacher=open_teacher,
+            watch=watching(run, model, tokenizer, progress),
+        )
     if jax.process_index() > 0:
         return {}
     rows = read_metrics(folder / "metrics.jsonl")

@@ -175,7 +175,7 @@ def test_bad_fields_are_refused(fields, said):
 
 def test_a_run_that_cannot_judge_or_hold_samples_is_refused(given, tmp_path):
     own = OnPolicyConfig(fraction=0.5)
-    with pytest.raises(UserError, match=r"set train\.teacher\.online=True"):
+    with pytest.raises(UserError, match=r"train\.teacher\.online=True.*train\.on_policy\.top_logprobs=20"):
         TrainConfig(steps=1, batch_size=1, context=512, on_policy=own)
     with pytest.raises(UserError, match=r"max_tokens=128 leaves no room for a prompt in train\.context=64"):
         TrainConfig(steps=1, batch_size=1, context=64, on_policy=own, teacher=TeacherConfig(True), loss=LossConfig(1.0))
