@@ -32,7 +32,8 @@ def test_our_engine_and_transformers_write_the_same_and_score_the_same(
     benchmarks = [part(load_benchmark(name, data), *which) for name, which in parts.items()]
     for each in compare(smollm2_gguf, benchmarks, tmp_path, max_tokens, slots=8):
         assert len(each.ours) == len(each.theirs) > 0
-        assert all(result.completion_tokens for result in each.ours)
+        # A gap cannot be asked of a tokenizer without the pieces for it.
+        assert all(result.completion_tokens for result in each.ours if result.verdict != "refused")
         # Two logits that float32 cannot tell apart: nothing else parts the texts.
         assert {name: found for name, found in each.partings.items() if not (found and found.is_tie)} == {}
         assert set(each.verdicts_differing) <= each.partings.keys()
