@@ -7,6 +7,7 @@ is left of the mass is the rest.
 n tokens of a document; m of what was told, K entries at most for each.
 """
 
+import bisect
 import re
 from collections.abc import Sequence
 
@@ -37,11 +38,12 @@ class ToldText:
         self.ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
 
     def place(self, text: str) -> int | None:
-        """Where `text` begins, in bytes; None where it does not occur, or more than once, so that nobody can know
-        which of them was meant."""
+        """Where `text` begins, in bytes. What was told may go on otherwise, for answers are tidied up at their end; but
+        half of `text` must be there, and at one place only, or nobody could know: then None."""
         content = text.encode()
-        at = self.content.find(content)
-        return at if content and at >= 0 and self.content.find(content, at + 1) < 0 else None
+        common = bisect.bisect_right(range(1, len(content) + 1), 0, key=lambda size: content[:size] not in self.content)
+        at = self.content.find(content[:common])
+        return at if 2 * common >= len(content) > 0 and self.content.find(content[:common], at + 1) < 0 else None
 
     def nothing(self, n: int) -> SoftTargets:
         """Of `n` tokens that it says nothing of."""

@@ -65,9 +65,11 @@ def heldout_groups(sets: Mapping[str, ShardSet], **sources: Any) -> list[Group]:
         if not members:
             raise UserError(f"held-out set {shard_set.folder} is empty: raise the held-out fraction")
         own = (f"heldout/{name}",) if len(sets) > 1 else ()
+        # Where a teacher tells targets with its answers, a small set may have none.
+        given = sources if shard_set.manifest["soft_target_cap"] else sources | {"soft_targets": 0}
         for (language, task), documents in sorted(members.items()):
             names = ("heldout", *own, f"heldout/language/{language}", f"heldout/task/{task}")
-            groups.append(Group(names, Loader(Selection(shard_set, documents), batch_size=1, **sources)))
+            groups.append(Group(names, Loader(Selection(shard_set, documents), batch_size=1, **given)))
     return groups
 
 

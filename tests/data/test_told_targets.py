@@ -91,7 +91,8 @@ def test_what_is_learnt_is_looked_for_in_what_was_written():
     written = told(("So:", "a"), ("\n", "b"), ("return", "c"), (" x", "d"), ("\n", "e"))
     assert written.place("return x") == 4
     assert written.place("\n") is None  # twice
-    assert written.place("return y") is None
+    assert written.place("return y") == 4
+    assert written.place("return that is nowhere") is None
     assert written.place("") is None
 
 
