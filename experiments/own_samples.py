@@ -3,6 +3,7 @@ them where it is asked over HTTP."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import takewhile
 from typing import Any
 
 import jax
@@ -67,12 +68,13 @@ def api_judge(run: Run, train: TrainConfig, tokenizer: Tokenizer, held: ExitStac
     def judge(prompts: Sequence[Sequence[int]], samples: Sequence[Sequence[int]]) -> list[SoftTargets]:
         nonlocal url
         url = url or held.enter_context(teacher_url(run, cache_folder(), progress))
+        # What begins with a marker has no text to be judged.
         requests = [
-            _echoed(run, pieces, prompt, sample, train.on_policy.top_logprobs)
+            _echoed(run, pieces, prompt, _text_of(sample, pieces), train.on_policy.top_logprobs)
             for prompt, sample in zip(prompts, samples, strict=True)
         ]
         with open_ledger(run) as ledger:
-            wanted = [raw_request("sample", each, "on_policy") for each in requests]
+            wanted = [raw_request("sample", each, "on_policy") for each in requests if each is not None]
             asked, _ = ask_teacher(run, url, wanted, ledger)
             if asked.stopped or asked.failed:
                 why = asked.stopped or f"{asked.failed} requests got no answer"
@@ -80,7 +82,7 @@ def api_judge(run: Run, train: TrainConfig, tokenizer: Tokenizer, held: ExitStac
                     f"the student's own samples could not be judged ({why}): steps until the last checkpoint are kept, "
                     "and the same command goes on from it"
                 )
-            answers = [ledger.answer(request) for request in requests]
+            answers = [ledger.answer(request) if request is not None else None for request in requests]
         return [
             _targets(answer and answer.completion.logprobs, prompt, sample, pieces, train.on_policy.top_logprobs)
             for answer, prompt, sample in zip(answers, prompts, samples, strict=True)
@@ -89,30 +91,32 @@ def api_judge(run: Run, train: TrainConfig, tokenizer: Tokenizer, held: ExitStac
     return judge
 
 
-def _echoed(run: Run, pieces: Pieces, prompt: Sequence[int], sample: Sequence[int], top: int) -> CompletionRequest:
-    """The request that has the teacher read a sample: in its own ids where these are the student's too."""
-    sample = _text_of(sample, pieces)
+def _echoed(run: Run, pieces: Pieces, prompt: Sequence[int], text: Sequence[int], top: int) -> CompletionRequest | None:
+    """The request that has the teacher read a sample's text: in its own ids where these are the student's too."""
+    if not text:
+        return None
     if run.config.tokenizer.kind == "teacher":
-        return CompletionRequest(prompt_tokens=(*prompt, *sample), max_tokens=0, logprobs=top, echo=True)
-    text = pieces.tokenizer.decode(prompt) + _spelt(sample, pieces).decode(errors="ignore")
-    return CompletionRequest(prompt=text, max_tokens=0, logprobs=top, echo=True)
+        return CompletionRequest(prompt_tokens=(*prompt, *text), max_tokens=0, logprobs=top, echo=True)
+    whole = pieces.tokenizer.decode(prompt) + _spelt(text, pieces).decode(errors="ignore")
+    return CompletionRequest(prompt=whole, max_tokens=0, logprobs=top, echo=True)
 
 
 def _text_of(sample: Sequence[int], pieces: Pieces) -> list[int]:
     """The sample up to its first marker: that it ends is not told."""
-    end = next((at for at, token in enumerate(sample) if token in pieces.reserved), len(sample))
-    return list(sample[:end])
+    return list(takewhile(pieces.text, sample))
 
 
 def _spelt(sample: Sequence[int], pieces: Pieces) -> bytes:
-    return b"".join(pieces.bytes_of[token] for token in sample)
+    return b"".join(map(pieces.text, sample))
 
 
 def _targets(told: Any, prompt: Sequence[int], sample: Sequence[int], pieces: Pieces, top: int) -> SoftTargets:
     """The prompt was the teacher's to read in its own way, so the sample is found from the end."""
     text = ToldText(told or ())
     content = _spelt(_text_of(sample, pieces), pieces)
-    content = content.decode(errors="ignore").encode() if not text.content.endswith(content) else content
+    if not text.content.endswith(content):
+        # Sent as text, it lost the bytes that are none.
+        content = content.decode(errors="ignore").encode()
     tokens = np.array([*prompt, *sample], np.int32)
     if not content or not text.content.endswith(content):
         return text.nothing(len(tokens))

@@ -88,7 +88,7 @@ class ToldText:
         ends: list[int] = []
         at = offset
         for token in tokens.tolist():
-            piece = student.bytes_of[token]
+            piece = student.text(token)
             if not piece or self.content[at : at + len(piece)] != piece:
                 break
             at += len(piece)

@@ -49,6 +49,10 @@ class Pieces:
                 return spelt[0]
         return ids[0]
 
+    def text(self, token_id: int) -> bytes:
+        """What an id adds to a text: nothing for markers, and for what a padded network says beyond the vocabulary."""
+        return self.bytes_of[token_id] if token_id < len(self.bytes_of) else b""
+
     def spelling(self, content: bytes) -> list[int]:
         """The ids that spell `content`; longest first where it is no whole text."""
         return self._spelt(content) or self._by_longest(content)
