@@ -7,6 +7,7 @@ CORE = [
     "flax>=0.12,<0.13",
     "optax>=0.2.6,<0.3",
     "orbax-checkpoint>=0.11.30,<0.13",
+    "tensorstore>=0.1.71,<0.2",  # orbax brings it too; parts of a checkpoint are read through it
     "grain>=0.2.14,<0.3",
     "ml-collections>=1.1,<2",
     "clu>=0.0.12,<0.1",
