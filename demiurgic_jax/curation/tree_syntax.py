@@ -19,6 +19,8 @@ _WHOLE = re.compile(r"(?:comment|declaration|declaration_list|_definition|_item|
 # range-v3 and others declare templates with requirements by macros that look like calls.
 _TEMPLATE_CALL = re.compile(rb"(\btemplate\s*)\(([^(){};]*(?:\([^(){};]*\)[^(){};]*)*)\)(\s*" + _ARGUMENTS + rb")?")
 _LONG_MACRO = re.compile(rb"[ \t]*#[ \t]*define\b[^\n]*\\\n")
+# Signatures of a type that no semicolon ends: where the next one begins, the grammar reads on.
+_SIGNATURE = re.compile(rb"^((?:(?!//)[^\n])*[\w>\])}])\n(?=\s*(?:/\*(?:(?!\*/)[\s\S])*\*/\s*)?[<(])", re.MULTILINE)
 # What a grammar does not know, by language, and the letter that it is replaced with.
 _UNKNOWN = {
     "cpp": (
@@ -144,7 +146,11 @@ def _visible(text: bytes) -> int:
 
 
 def _blanked(source: bytes, language: Language) -> bytes:
-    blanked = bytearray(_TEMPLATE_CALL.sub(_template, source) if language.name == "cpp" else source)
+    if language.name == "cpp":
+        source = _TEMPLATE_CALL.sub(_template, source)
+    elif language.name == "typescript":
+        source = _SIGNATURE.sub(rb"\1;", source)
+    blanked = bytearray(source)
     for pattern, letter in _UNKNOWN[language.name]:
         for match in pattern.finditer(bytes(blanked)):
             blanked[match.start() : match.end()] = re.sub(rb"\S", letter, match[0])

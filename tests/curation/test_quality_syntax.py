@@ -33,11 +33,24 @@ class EXPORTED Tin : public Base<T> {
 
 }  // namespace box
 """
+OVERLOADS = """export const take: {
+  /** Of as many as are wanted. */
+  (n: number): <A>(self: Box<A>) => Box<A>
+
+  /** The same, said in one. */
+  <A>(self: Box<A>, n: number): Box<A>
+} = dual(2, <A>(self: Box<A>, n: number): Box<A> => self.slice(n)) // the first one
+"""
 SWIFT = "func broken( {{ ) }\nlet some words = of ? another -> language { in } \n"
 
 
 def test_macros_that_read_like_templates_types_and_attributes_are_no_faults():
     assert faulty(MACROS, "cpp") == 0.0
+
+
+def test_overloads_that_no_semicolon_ends_are_no_faults():
+    assert parse(OVERLOADS.encode(), LANGUAGES["typescript"]).root.has_error is False
+    assert faulty(OVERLOADS.replace("number)", "number"), "typescript") > 0
 
 
 def test_a_fault_does_not_cost_what_is_whole_around_it():
