@@ -17,8 +17,6 @@ Index = tuple[slice, ...]
 # A block of so many rows and columns lies in a core's own cache. In it the rows begin at odd places: powers of two
 # apart, as they are in the matrix, the numbers of a column would share a few lines of the cache.
 _ROWS, _COLUMNS, _APART = 512, 256, 32
-# JAX takes a host array on a CPU as it is, without a copy, when it begins at such an address.
-_ALIGNMENT = 64
 
 
 class Place(NamedTuple):
@@ -65,14 +63,6 @@ def places(config: ModelConfig, family: Family, form: Form) -> list[Place]:
     missing = {*specs, *layers} - {place.path[-1] for place in found}
     assert not missing, f"the table of {family.name} has no row for {missing}"
     return found
-
-
-def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An uninitialised array that JAX's CPU backend takes without a copy."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    raw = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def fill_from_stored(out: np.ndarray, stored: np.ndarray, place: Place, index: Index, pairs: bool, adds: float) -> None:

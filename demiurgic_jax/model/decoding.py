@@ -24,22 +24,35 @@ from demiurgic_jax.model.quantized_weight import Int8Matrix, choose_layer, int8_
 MATRICES = ("wqkv", "wo", "w_up", "w_down")
 
 
-def decoding_weights(config: ModelConfig, params: Any, dtype: Any, *, int8: bool = False) -> dict[str, Any]:
+def decoding_weights(
+    config: ModelConfig,
+    params: Any,
+    dtype: Any,
+    *,
+    int8: bool = False,
+    keep: Callable[[jax.Array], jax.Array] | None = None,
+) -> dict[str, Any]:
     """`params` of the Decoder, laid out anew in `dtype`: a pure function of them.
 
     Matrices are [out, in], in which order a CPU multiplies a few rows with them a third faster than in the other. With
     `int8` the embeddings and the matrices of the layers are rounded to eight bits, a scale for each row; norms and
-    biases stay as they are.
+    biases stay as they are. `keep` says where a matrix, or each part of one in eight bits, is to lie; then one layer
+    at a time is there twice.
     """
-    matrix = quantize_rows if int8 else jnp.asarray
-    layers = [
-        _fused(config, {name: jnp.asarray(value[index], dtype) for name, value in params["layers"].items()})
-        for index in range(config.num_layers)
-    ]
+
+    def matrix(weight: jax.Array) -> Any:
+        made = quantize_rows(weight) if int8 else weight
+        return made if keep is None else jax.tree.map(keep, made)
+
+    def layer(index: int) -> dict[str, Any]:
+        fused = _fused(config, {name: jnp.asarray(value[index], dtype) for name, value in params["layers"].items()})
+        return {name: matrix(value) if name in MATRICES else value for name, value in fused.items()}
+
+    layers = [layer(index) for index in range(config.num_layers)]
     weights: dict[str, Any] = {
         "embedding": matrix(jnp.asarray(params["embedding"], dtype)),
         "final": {name: jnp.asarray(params[name], dtype) for name in params if name.startswith("final_norm")},
-        "matrices": {name: [matrix(w[name]) for w in layers] for name in MATRICES},
+        "matrices": {name: [w[name] for w in layers] for name in MATRICES},
         "vectors": {name: jnp.stack([w[name] for w in layers]) for name in layers[0] if name not in MATRICES},
     }
     if not config.tie_embeddings:

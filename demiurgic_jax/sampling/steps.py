@@ -17,6 +17,7 @@ from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoding import decoding_axes, decoding_weights, logits, read
 from demiurgic_jax.model.quantized_weight import Int8Matrix
 from demiurgic_jax.sampling.decoding import MAX_ALTERNATIVES, Choice, SamplingOptions, Seen, choose
+from demiurgic_jax.sharding.host_memory import HugePages
 from demiurgic_jax.sharding.rules import parameter_shardings, partition_spec, replicated
 
 # A prompt is read in chunks of these sizes; where one ends is a function of the prompt's length alone.
@@ -80,7 +81,9 @@ class DecodingSteps:
         if mesh is not None:
             parameter_shardings(mesh, config)  # says which axis does not divide
         self._programs = _programs(mesh)
-        self._weights = decoding_weights(config, params, compute_dtype, int8=int8_weights)
+        on_cpu = mesh is None and jax.default_backend() == "cpu"
+        keep = HugePages().keep if on_cpu else None
+        self._weights = decoding_weights(config, params, compute_dtype, int8=int8_weights, keep=keep)
         if mesh is not None:
             self._weights = jax.tree.map(
                 partial(_put, mesh), decoding_axes(config), self._weights, is_leaf=lambda node: isinstance(node, tuple)
