@@ -102,8 +102,9 @@ def decoding_axes(config: ModelConfig) -> dict[str, Any]:
     return axes
 
 
-def product(x: jax.Array, matrices: Sequence[Any], layer: Any) -> jax.Array:
-    """x [..., in] times the layer's matrix [out, in]: [..., out], of the dtype of x.
+def product(x: jax.Array, matrices: Sequence[Any], layer: Any, *, columns: bool = False) -> jax.Array:
+    """x [..., in] times the layer's matrix [out, in]: [..., out], of the dtype of x. With `columns` x is [in, M], and
+    what comes [out, M].
 
     Where the layer is known only when the program runs, it is a choice among as many products: these are calls of a
     library, and cost no time to compile.
@@ -112,9 +113,36 @@ def product(x: jax.Array, matrices: Sequence[Any], layer: Any) -> jax.Array:
         return int8_product(x, matrices, layer).astype(x.dtype)
 
     def by(matrix: jax.Array) -> Callable[[jax.Array], jax.Array]:
-        return lambda x: jnp.einsum("...i,oi->...o", x, matrix)
+        return lambda x: matrix @ x if columns else jnp.einsum("...i,oi->...o", x, matrix)
 
     return choose_layer([by(matrix) for matrix in matrices], layer, x)
+
+
+def mlp(
+    config: ModelConfig, x_BSE: jax.Array, w: Mapping[str, Any], matrices: Mapping[str, Any], layer: Any, *, loop: bool
+) -> jax.Array:
+    """The layer's MLP of normalized states, [B, S, E].
+
+    In the `loop`, which is for a CPU, tokens are columns: a library that finds the matrix on the left packs the few
+    columns instead of it, and eight tokens take two fifths of the time with `w_down`, 256 three quarters with `w_up`.
+    """
+    c = config
+    columns = loop and not isinstance(matrices["w_up"][0], Int8Matrix)
+    x = x_BSE.reshape(-1, c.embed_dim).T if columns else x_BSE
+
+    def biased(x: jax.Array, name: str) -> jax.Array:
+        if not c.projection_bias:
+            return x
+        return x + (w[name][:, None] if columns else w[name])
+
+    up = biased(product(x, matrices["w_up"], layer, columns=columns), "b_up")
+    parts = up.reshape(c.mlp_dim, -1, up.shape[-1]) if columns else up.reshape(*up.shape[:-1], c.mlp_dim, -1)
+    gate, *linear = jnp.unstack(parts, axis=1 if columns else -1)
+    h = jax.nn.silu(gate) if c.mlp == "swiglu" else jax.nn.gelu(gate)
+    for factor in linear:
+        h = h * factor
+    out = biased(product(h, matrices["w_down"], layer, columns=columns), "b_down")
+    return out.T.reshape(x_BSE.shape) if columns else out
 
 
 def read(
@@ -145,7 +173,6 @@ def read(
     tables = rotary_tables(c, positions_BS)
     slots_B1 = slot + jnp.arange(B)[:, None]
     last = jnp.max(jnp.where(positions_BS < cache.length, positions_BS, 0))
-    activation = jax.nn.silu if c.mlp == "swiglu" else jax.nn.gelu
     matrices = weights["matrices"]
 
     def layer(index: Any, carry: tuple[jax.Array, SlotCache]) -> tuple[jax.Array, SlotCache]:
@@ -169,17 +196,7 @@ def read(
         if c.projection_bias:
             x_BSE = x_BSE + w["bo"]
 
-        up = product(normalized(c, x_BSE, w, "mlp_norm"), matrices["w_up"], index)
-        if c.projection_bias:
-            up = up + w["b_up"]
-        up_BSFW = up.reshape(B, S, c.mlp_dim, -1)
-        h_BSF = activation(up_BSFW[..., 0])
-        if c.gated:
-            h_BSF = h_BSF * up_BSFW[..., 1]
-        x_BSE = x_BSE + product(h_BSF, matrices["w_down"], index)
-        if c.projection_bias:
-            x_BSE = x_BSE + w["b_down"]
-        return x_BSE, cache
+        return x_BSE + mlp(c, normalized(c, x_BSE, w, "mlp_norm"), w, matrices, index, loop=loop), cache
 
     if loop:
         x_BSE, cache = jax.lax.fori_loop(0, c.num_layers, layer, (x_BSE, cache))
