@@ -41,9 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--kind",
         choices=SOFT_TARGET_KINDS,
-        default=None,
+        default="sampled",
         help="top_p: the likeliest entries and a rest bucket; sampled: at most K entries drawn so that the forward KL "
-        "has the whole distribution's gradient on average (default: sampled; with --student top_p)",
+        "has the whole distribution's gradient on average (default: %(default)s)",
     )
     parser.add_argument(
         "--top-p", type=float, default=0.9, help="of the mass at most, where not sampled (default: %(default)s)"
@@ -67,15 +67,14 @@ def score(options: argparse.Namespace) -> int:
     if not (index.isdigit() and count.isdigit()):
         raise UserError(f"--part={options.part} is no INDEX/COUNT: write 0/4 for the first of four")
     source, teacher = ShardSet(options.source), import_model(options.teacher)
-    kind = options.kind or ("sampled" if options.student is None else "top_p")
     scoring = ScoringConfig(
-        options.top_k if options.top_k is not None else DEFAULT_ENTRIES[kind],
+        options.top_k if options.top_k is not None else DEFAULT_ENTRIES[options.kind],
         options.top_p,
         min(options.row_length, teacher.config.max_context),
         COMPUTE_DTYPES[options.compute_dtype],
         options.batch_tokens,
         make_mesh(MeshShape(options.data, options.fsdp)) if options.data * options.fsdp > 1 else None,
-        kind,
+        options.kind,
     )
     done = 0
 

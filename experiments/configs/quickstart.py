@@ -109,7 +109,7 @@ def get_config() -> ConfigDict:
             "at_most": (),
             "soft_targets": 40,  # entries kept per token at most; 0 for text alone
             # sampled: entries drawn so that the loss has the whole distribution's gradient on average; top_p: the
-            # likeliest, and a rest bucket (always so where the student has a tokenizer of its own)
+            # likeliest, and a rest bucket
             "soft_target_kind": "sampled",
             "top_p": 0.98,  # of top_p: mass after which the others go to the rest bucket
             "sources": (),  # more text, a set each: ({"name": "mine", "path": "mine/*.jsonl"},); see docs/data.md

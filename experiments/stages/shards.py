@@ -256,8 +256,8 @@ def _scored(run: Run, text_sets: Mapping[str, ShardSet], progress: StageProgress
         progress(done, total, "tokens")
 
     tokenizer = run_tokenizer(run)
-    kind = config.soft_target_kind if tokenizer.fingerprint == teacher.tokenizer.fingerprint else "top_p"
-    scoring = ScoringConfig(config.soft_targets, config.top_p, config.max_document_tokens, kind=kind)
+    longest = config.max_document_tokens
+    scoring = ScoringConfig(config.soft_targets, config.top_p, longest, kind=config.soft_target_kind)
     scored: dict[str, ShardSet] = {}
     for split, source in text_sets.items():
         arguments = source, run.file("shards", split), teacher.config, teacher.params, teacher.tokenizer

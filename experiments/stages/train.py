@@ -47,9 +47,8 @@ def _check(run: Run) -> None:
         outside_fingerprints(run, phase.train.mixture)
         if phase.train.teacher.online and not has_local_teacher(run):
             raise UserError("config.train.teacher.online needs the teacher's weights: set config.teacher.path")
-        # Where the student has a tokenizer of its own, or the teacher's API tells them, no targets are samples.
-        scored = has_local_teacher(run) and run.config.tokenizer.kind == "teacher"
-        sampled = scored and run.config.shards.soft_target_kind == "sampled"
+        # What a teacher's API tells are no samples.
+        sampled = has_local_teacher(run) and run.config.shards.soft_target_kind == "sampled"
         if sampled and run.config.shards.soft_targets and phase.train.soft_targets:
             phase.train.loss.require_linear()
     check_watching(run)

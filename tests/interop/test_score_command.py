@@ -25,7 +25,7 @@ def given(tmp_path):
 
 def test_a_student_of_pieces_learns_from_a_teacher_of_bytes(given, capsys):
     arguments = [str(given / "plain"), str(given / "soft"), "--teacher", str(given / "teacher"), "--row-length", "64"]
-    arguments += ["--student", str(given / "student"), "--top-k", "8"]
+    arguments += ["--student", str(given / "student"), "--kind", "top_p", "--top-k", "8"]
     assert main([*arguments, "--part", "1/2"]) == 0
     assert "closed by the last part to finish" in capsys.readouterr().out
     assert main([*arguments, "--part", "0/2"]) == 0
@@ -43,7 +43,7 @@ def test_a_student_of_pieces_learns_from_a_teacher_of_bytes(given, capsys):
     ("more", "said"),
     [
         ([], "was made with tokenizer"),
-        (["--student", "student", "--top-k", "0"], "top_k is 0: give 1 to 255"),
+        (["--student", "student", "--kind", "top_p", "--top-k", "0"], "top_k is 0: give 1 to 255"),
         (["--student", "student", "--part", "4"], "--part=4 is no INDEX/COUNT"),
         (["--student", "student", "--part", "4/4"], "part 4 of 4 does not exist"),
     ],
