@@ -49,6 +49,8 @@ def test_what_an_api_tells_of_each_token_is_learnt(smollm2_gguf, tmp_path):
     ):
         command = [f"--workdir={workdir}", f"--config.teacher.url={url}", *SMALL]
         assert "--config.teach.logprobs=20" in run(*command, "--config.teach.logprobs=0", status=2)
+        silent = run(*command, "--config.teacher.protocol=anthropic", status=2)
+        assert "Anthropic's API tells no log-probabilities" in silent
         run(*command)
         # Samples of a step that is made again are the same, and were judged already.
         ledger = sqlite3.connect(workdir / "ledger.sqlite")
