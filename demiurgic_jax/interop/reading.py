@@ -14,7 +14,7 @@ from demiurgic_jax.errors import UserError
 from demiurgic_jax.interop.families import Family
 from demiurgic_jax.interop.layout import Form, Index, Place, bounded, fill_from_stored, places, whole
 from demiurgic_jax.model.config import ModelConfig
-from demiurgic_jax.sharding.host_memory import aligned_empty
+from demiurgic_jax.model.host_memory import aligned_empty
 
 Progress = Callable[[int, int], None]
 

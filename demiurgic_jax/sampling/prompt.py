@@ -44,6 +44,8 @@ def check_request(request: CompletionRequest) -> None:
         raise UserError(f"stop_tokens has {len(request.stop_tokens)} ids: give at most {MAX_STOP_TOKENS}")
     if (bool(request.messages), request.prompt is not None, request.prompt_tokens is not None).count(True) != 1:
         raise UserError("give exactly one of prompt (raw text), prompt_tokens (its ids) and messages (a conversation)")
+    if request.echo:
+        raise UserError("echo is what a server does for those who ask over HTTP: the engine gives the answer alone")
     if request.suffix is not None and request.prompt is None:
         raise UserError("suffix goes with prompt (fill-in-the-middle), not with messages or prompt_tokens")
 

@@ -15,9 +15,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from demiurgic_jax.model.cache import SlotCache, copy_prefix, new_cache
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoding import decoding_axes, decoding_weights, logits, read
+from demiurgic_jax.model.host_memory import HugePages
 from demiurgic_jax.model.quantized_weight import Int8Matrix
 from demiurgic_jax.sampling.decoding import MAX_ALTERNATIVES, Choice, SamplingOptions, Seen, choose
-from demiurgic_jax.sharding.host_memory import HugePages
 from demiurgic_jax.sharding.rules import parameter_shardings, partition_spec, replicated
 
 # A prompt is read in chunks of these sizes; where one ends is a function of the prompt's length alone.

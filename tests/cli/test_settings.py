@@ -74,7 +74,7 @@ def test_a_checkpoint_named_closer_by_switches_the_url_off(given: dict, environ:
 
 
 def test_every_sampling_option_of_a_request_can_be_set():
-    of_the_prompt = {"messages", "prompt", "suffix", "prompt_tokens"}
+    of_the_prompt = {"messages", "prompt", "suffix", "prompt_tokens", "echo"}
     names = set(CompletionRequest.__dataclass_fields__) - of_the_prompt
     assert {setting.name for setting in SAMPLING} == names
     for setting in SAMPLING:

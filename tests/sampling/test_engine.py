@@ -202,6 +202,7 @@ def test_a_suffix_makes_a_fill_in_the_middle_prompt(engine: Engine, tokenizer: T
         ({"prompt": None, "prompt_tokens": (1, 10**6)}, "prompt_tokens has 1000000"),
         ({"prompt": "x", "prompt_tokens": (1,)}, "exactly one of prompt"),
         ({"prompt": None, "prompt_tokens": (1,), "suffix": "x"}, "suffix goes with prompt"),
+        ({"echo": True}, "echo is what a server does"),
         ({"logprobs": 21}, "logprobs is 21"),
         ({"stop": ("",)}, "stop has an empty string"),
         ({"messages": (Message("user", "x"),)}, "exactly one of prompt"),

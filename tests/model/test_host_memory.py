@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from demiurgic_jax.sharding.host_memory import HugePages, aligned_empty
+from demiurgic_jax.model.host_memory import HugePages, aligned_empty
 
 
 def test_arrays_are_kept_side_by_side_and_whole():
