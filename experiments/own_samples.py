@@ -68,10 +68,11 @@ def api_judge(run: Run, train: TrainConfig, tokenizer: Tokenizer, held: ExitStac
     def judge(prompts: Sequence[Sequence[int]], samples: Sequence[Sequence[int]]) -> list[SoftTargets]:
         nonlocal url
         url = url or held.enter_context(teacher_url(run, cache_folder(), progress))
-        # What begins with a marker has no text to be judged.
+        # That a sample ends is not told, so it is judged up to its first marker; what begins with one not at all.
+        texts = [list(takewhile(pieces.text, sample)) for sample in samples]
         requests = [
-            _echoed(run, pieces, prompt, _text_of(sample, pieces), train.on_policy.top_logprobs)
-            for prompt, sample in zip(prompts, samples, strict=True)
+            _echoed(run, pieces, prompt, text, train.on_policy.top_logprobs)
+            for prompt, text in zip(prompts, texts, strict=True)
         ]
         with open_ledger(run) as ledger:
             wanted = [raw_request("sample", each, "on_policy") for each in requests if each is not None]
@@ -84,8 +85,15 @@ def api_judge(run: Run, train: TrainConfig, tokenizer: Tokenizer, held: ExitStac
                 )
             answers = [ledger.answer(request) if request is not None else None for request in requests]
         return [
-            _targets(answer and answer.completion.logprobs, prompt, sample, pieces, train.on_policy.top_logprobs)
-            for answer, prompt, sample in zip(answers, prompts, samples, strict=True)
+            _targets(
+                ToldText((answer and answer.completion.logprobs) or ()),
+                np.array([*prompt, *sample], np.int32),
+                len(prompt),
+                _spelt(text, pieces),
+                pieces,
+                train.on_policy.top_logprobs,
+            )
+            for answer, prompt, sample, text in zip(answers, prompts, samples, texts, strict=True)
         ]
 
     return judge
@@ -101,23 +109,16 @@ def _echoed(run: Run, pieces: Pieces, prompt: Sequence[int], text: Sequence[int]
     return CompletionRequest(prompt=whole, max_tokens=0, logprobs=top, echo=True)
 
 
-def _text_of(sample: Sequence[int], pieces: Pieces) -> list[int]:
-    """The sample up to its first marker: that it ends is not told."""
-    return list(takewhile(pieces.text, sample))
-
-
 def _spelt(sample: Sequence[int], pieces: Pieces) -> bytes:
     return b"".join(map(pieces.text, sample))
 
 
-def _targets(told: Any, prompt: Sequence[int], sample: Sequence[int], pieces: Pieces, top: int) -> SoftTargets:
-    """The prompt was the teacher's to read in its own way, so the sample is found from the end."""
-    text = ToldText(told or ())
-    content = _spelt(_text_of(sample, pieces), pieces)
-    if not text.content.endswith(content):
+def _targets(told: ToldText, tokens: np.ndarray, start: int, content: bytes, pieces: Pieces, top: int) -> SoftTargets:
+    """Of `tokens`, whose sample begins at `start` and spells `content`. The prompt was the teacher's to read in its own
+    way, so the sample is found from the end."""
+    if not told.content.endswith(content):
         # Sent as text, it lost the bytes that are none.
         content = content.decode(errors="ignore").encode()
-    tokens = np.array([*prompt, *sample], np.int32)
-    if not content or not text.content.endswith(content):
-        return text.nothing(len(tokens))
-    return text.targets(tokens, len(prompt), len(text.content) - len(content), pieces, top)
+    if not content or not told.content.endswith(content):
+        return told.nothing(len(tokens))
+    return told.targets(tokens, start, len(told.content) - len(content), pieces, top)

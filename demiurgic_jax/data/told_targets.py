@@ -10,6 +10,7 @@ n tokens of a document; m of what was told, K entries at most for each.
 import bisect
 import re
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -33,9 +34,9 @@ class ToldText:
 
     def __init__(self, told: Sequence[TokenLogprob]) -> None:
         self.told = told
-        pieces = [told_bytes(entry.token) for entry in told]
-        self.content = b"".join(pieces)
-        self.ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
+        self._pieces = [told_bytes(entry.token) for entry in told]
+        self.content = b"".join(self._pieces)
+        self.ends = np.cumsum([len(piece) for piece in self._pieces], dtype=np.int64)
 
     def place(self, text: str) -> int | None:
         """Where `text` begins, in bytes. What was told may go on otherwise, for answers are tidied up at their end; but
@@ -73,7 +74,7 @@ class ToldText:
             student_ends=np.concatenate([[offset], ends]) - base,
             readable=np.ones(read + 1, bool),
             # Before the first of them stands whatever came before: of it only the end is known.
-            teacher=np.array([_BEFORE, *(pieces.id(told_bytes(entry.token)) for entry in told)], np.int32),
+            teacher=np.array([_BEFORE, *map(pieces.id, self._pieces[first:])], np.int32),
             teacher_ends=np.concatenate([[0], self.ends[first:] - base]),
         )
         following = np.array([*(_known(entry.logprob) for entry in told), -np.inf])
@@ -113,8 +114,9 @@ class _ToldPieces:
             self.source_bytes.append(content)
         return known
 
-    @property
+    @cached_property
     def first(self) -> np.ndarray:
+        """To be asked for once all texts are numbered."""
         return np.array([self._first(content) for content in self.source_bytes], np.int32)
 
     def first_piece(self, content: bytes, /) -> int:

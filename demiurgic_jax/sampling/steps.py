@@ -81,8 +81,7 @@ class DecodingSteps:
         if mesh is not None:
             parameter_shardings(mesh, config)  # says which axis does not divide
         self._programs = _programs(mesh)
-        on_cpu = mesh is None and jax.default_backend() == "cpu"
-        keep = HugePages().keep if on_cpu else None
+        keep = HugePages().keep if _on_one_cpu(mesh) else None
         self._weights = decoding_weights(config, params, compute_dtype, int8=int8_weights, keep=keep)
         if mesh is not None:
             self._weights = jax.tree.map(
@@ -223,6 +222,10 @@ def _state_shardings(mesh: Mesh) -> State:
     return State(by_head, replicated(mesh))  # type: ignore[arg-type]
 
 
+def _on_one_cpu(mesh: Mesh | None) -> bool:
+    return mesh is None and jax.default_backend() == "cpu"
+
+
 @lru_cache(maxsize=8)
 def _programs(mesh: Mesh | None) -> Programs:
     def jit(function: Any, static: tuple[int, ...], donated: int | None, results: int) -> Any:
@@ -239,7 +242,7 @@ def _programs(mesh: Mesh | None) -> Programs:
         )
 
     # A choice that the program makes for itself stops an accelerator's queue, and so does a mesh's collective in one.
-    loop = mesh is None and jax.default_backend() == "cpu"
+    loop = _on_one_cpu(mesh)
     return Programs(
         begin=jit(_begin, (), 0, 0),
         copy_prefix=jit(_copy_prefix, (), 0, 0),
