@@ -142,7 +142,7 @@ def run_stages(
     # Imported here: they bring JAX along, which a wrong name or --help should not wait for.
     import jax
 
-    from demiurgic_jax.sharding.messages import end_all, end_with_others
+    from demiurgic_jax.sharding.messages import end_all, ended_with_others
     from demiurgic_jax.sharding.processes import start_processes
     from demiurgic_jax.training.profiling import ProfileWindow
     from experiments.stages.cache import prepare_jax
@@ -173,20 +173,19 @@ def run_stages(
                 ask_shard(run, arguments.shard, progress)
         return
     index = start_processes(command, arguments.start_timeout)
-    several = jax.distributed.is_initialized()
-    if several:
-        end_with_others(lambda reason: say(console, reason))
-    try:
-        if index == 0:
-            lead(Run(arguments.config, config, Workdir(path, arguments.config, config), profile), stages, console)
-        else:
-            follow(
-                lambda: Run(arguments.config, config, _shared_workdir(path, arguments.config, config), profile), stages
-            )
-    except (Exception, KeyboardInterrupt) as error:
-        if several:
-            end_all(*explain(error, console))
-        raise
+    with ended_with_others(lambda reason: say(console, reason)):
+        try:
+            if index == 0:
+                lead(Run(arguments.config, config, Workdir(path, arguments.config, config), profile), stages, console)
+            else:
+                follow(
+                    lambda: Run(arguments.config, config, _shared_workdir(path, arguments.config, config), profile),
+                    stages,
+                )
+        except (Exception, KeyboardInterrupt) as error:
+            if jax.distributed.is_initialized():
+                end_all(*explain(error, console))
+            raise
 
 
 def lead(run: "Run", stages: Sequence["Stage"], console: Console) -> None:

@@ -9,7 +9,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -53,12 +54,17 @@ def end_all(status: int, reason: str) -> None:
         _leave(status)
 
 
-def end_with_others(say: Callable[[str], None]) -> None:
-    """From now on this process ends when another calls `end_all`, whatever it is doing, and says its reason."""
+@contextmanager
+def ended_with_others(say: Callable[[str], None]) -> Iterator[None]:
+    """Within it this process ends when another calls `end_all`, whatever it is doing, and says its reason."""
+    if not jax.distributed.is_initialized():
+        yield
+        return
+    over = threading.Event()
 
     def watch() -> None:
         own = jax.process_index()
-        while jax.distributed.is_initialized():
+        while not over.wait(POLL_SECONDS):
             try:
                 failures = [(index, message) for index, message in told(FAILURE).items() if index != own]
             except (jax.errors.JaxRuntimeError, AttributeError):
@@ -68,9 +74,16 @@ def end_with_others(say: Callable[[str], None]) -> None:
                 status, reason = json.loads(message)
                 say(f"process {index}: {reason}")
                 _leave(status)
-            time.sleep(POLL_SECONDS)
 
-    threading.Thread(target=watch, name="end-with-others", daemon=True).start()
+    thread = threading.Thread(target=watch, name="ended-with-others", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        # A thread that comes back from the coordinator while the interpreter is being taken down aborts the process
+        # (Python before 3.14), and a finished run would end as a failed one.
+        over.set()
+        thread.join(LEAVING_SECONDS)
 
 
 def _leave(status: int) -> None:

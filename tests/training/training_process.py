@@ -25,7 +25,7 @@ from demiurgic_jax.errors import PreemptedError, UserError
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.decoder import Decoder, init_params
 from demiurgic_jax.sharding.mesh import MeshShape
-from demiurgic_jax.sharding.messages import end_all, end_with_others
+from demiurgic_jax.sharding.messages import end_all, ended_with_others
 from demiurgic_jax.sharding.processes import start_processes
 from demiurgic_jax.training import loop
 from demiurgic_jax.training.loop import train
@@ -36,8 +36,6 @@ jax.config.update("jax_num_cpu_devices", int(devices))
 jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "test-xla"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 start_processes(timeout_seconds=60)
-if jax.distributed.is_initialized():
-    end_with_others(lambda reason: print(reason, file=sys.stderr))
 # With its usual eps, Adam makes a whole update of the rounding of a gradient near zero; other sums round otherwise.
 config = replace(
     CONFIG,
@@ -75,20 +73,21 @@ def on_step(step: int, metrics: object) -> None:
     time.sleep(float(os.environ.get("PAUSE", "0")))
 
 
-try:
-    train(
-        config,
-        model,
-        load_tokenizer(f"{given}/tokenizer"),
-        ShardSet(f"{given}/train"),
-        {"heldout": ShardSet(f"{given}/heldout")},
-        folder=Path(folder),
-        initial_params=lambda: init_params(Decoder(model), jax.random.key(0)),
-        provenance={"teacher": "tests"},
-        on_step=on_step,
-    )
-except Exception as error:
-    status = 75 if isinstance(error, PreemptedError) else 2
-    print(error, file=sys.stderr)
-    end_all(status, str(error))
-    sys.exit(status)
+with ended_with_others(lambda reason: print(reason, file=sys.stderr)):
+    try:
+        train(
+            config,
+            model,
+            load_tokenizer(f"{given}/tokenizer"),
+            ShardSet(f"{given}/train"),
+            {"heldout": ShardSet(f"{given}/heldout")},
+            folder=Path(folder),
+            initial_params=lambda: init_params(Decoder(model), jax.random.key(0)),
+            provenance={"teacher": "tests"},
+            on_step=on_step,
+        )
+    except Exception as error:
+        status = 75 if isinstance(error, PreemptedError) else 2
+        print(error, file=sys.stderr)
+        end_all(status, str(error))
+        sys.exit(status)
