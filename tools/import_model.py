@@ -45,18 +45,15 @@ def run(options: argparse.Namespace) -> None:
     # Imported here: JAX comes along, which --help and a wrong flag should not wait for.
     import jax.numpy as jnp
 
-    from demiurgic_jax.interop.imported import import_model, on_host, write_checkpoint
+    from demiurgic_jax.interop.imported import open_unread, write_checkpoint
     from demiurgic_jax.interop.output import require_absent
 
     require_absent(options.out)
     began = time.monotonic()
     dtype = None if options.dtype == "auto" else jnp.dtype(options.dtype)
-    with byte_progress(f"reading {options.path.name}") as progress:
-        model = import_model(
-            options.path, dtype=dtype, shardings=on_host, max_context=options.max_context, progress=progress
-        )
-    print(f"writing {options.out}", file=sys.stderr)
-    write_checkpoint(model, options.out)
+    with byte_progress(f"importing {options.path.name}") as progress:
+        model = open_unread(options.path, dtype=dtype, max_context=options.max_context, progress=progress)
+        write_checkpoint(model, options.out)
     config, special = model.config, model.tokenizer.special
     print(
         f"{options.out}: a {model.family} of {config.num_parameters / 1e6:,.1f} M parameters, "

@@ -25,6 +25,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from demiurgic_jax.checkpoints.card import Card
+from demiurgic_jax.checkpoints.card_item import CardHandler, CardSave
 from demiurgic_jax.checkpoints.digest import by_path, digests
 from demiurgic_jax.checkpoints.reading import (
     DamagedCheckpointError,
@@ -36,6 +37,7 @@ from demiurgic_jax.checkpoints.reading import (
 )
 from demiurgic_jax.checkpoints.retention import Retention, RetentionPolicy
 from demiurgic_jax.checkpoints.tokenizer_item import TokenizerHandler, TokenizerSave
+from demiurgic_jax.checkpoints.unread import array_handlers, digests_once_read, is_unread
 from demiurgic_jax.data.files import NO_ROOM
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
@@ -72,9 +74,11 @@ class CheckpointFolder:
                 self.path,
                 item_handlers={
                     # Trained weights hardly compress, and compressing takes the step's own cores.
-                    "params": ocp.PyTreeCheckpointHandler(use_compression=False),
+                    "params": ocp.PyTreeCheckpointHandler(
+                        use_compression=False, type_handler_registry=array_handlers()
+                    ),
                     "optimizer": ocp.PyTreeCheckpointHandler(use_compression=False),
-                    "card": ocp.JsonCheckpointHandler(),
+                    "card": CardHandler(),
                     "tokenizer": TokenizerHandler(),
                 },
                 options=ocp.CheckpointManagerOptions(
@@ -99,17 +103,23 @@ class CheckpointFolder:
         return self._manager.latest_step()
 
     def save(self, step: int, params: Any, tokenizer: Tokenizer, card: Card, opt_state: Any = None) -> None:
-        """Begins to write checkpoint `step`; returns once the arrays may be changed."""
+        """Begins to write checkpoint `step`; returns once the arrays may be changed. `params` may be unread
+        (checkpoints/unread.py): then each is read in the background when it is to be written, and there is no
+        `opt_state`."""
         arrays = {"params": params} if opt_state is None else {"params": params, "optimizer": by_path(opt_state)}
         self.require_room(arrays)
-        card = replace(
-            card,
-            tokenizer_fingerprint=tokenizer.fingerprint,
-            digests={item: digests(tree) for item, tree in arrays.items()},
-        )
+
+        def filled_in(found: dict[str, dict[str, int]]) -> Card:
+            return replace(card, tokenizer_fingerprint=tokenizer.fingerprint, digests=found)
+
+        if is_unread(params):
+            card_save = CardSave(lambda: filled_in({"params": digests_once_read(params)}))
+        else:
+            known = filled_in({item: digests(tree) for item, tree in arrays.items()})
+            card_save = CardSave(lambda: known)
         self._figures[step] = card.heldout.get(self._retention.metric)
         items = {item: ocp.args.PyTreeSave(tree) for item, tree in arrays.items()}
-        args = ocp.args.Composite(card=ocp.args.JsonSave(card.to_dict()), tokenizer=TokenizerSave(tokenizer), **items)
+        args = ocp.args.Composite(card=card_save, tokenizer=TokenizerSave(tokenizer), **items)
         with self._writing():
             self._manager.save(step, args=args, force=True)
 

@@ -40,7 +40,7 @@ def digests(tree: Any) -> dict[str, int]:
     for name, leaf in by_path(tree).items():
         on_host = not isinstance(leaf, jax.Array) or leaf.sharding.device_set == {cpu}
         if on_host and leaf.size > _PIECE:
-            found[name] = _sum_by_blocks(np.asarray(leaf))
+            found[name] = digest_on_host(np.asarray(leaf))
             continue
         leaf = leaf if isinstance(leaf, jax.Array) else jax.device_put(np.asarray(leaf), cpu)
         groups.setdefault(frozenset(leaf.sharding.device_set), {})[name] = leaf
@@ -73,8 +73,8 @@ def digest_of_part(part: np.ndarray, first: int) -> int:
     return total % 2**32
 
 
-def _sum_by_blocks(x: np.ndarray) -> int:
-    """The digest of a large array on the host, on all cores, in no memory of its own."""
+def digest_on_host(x: np.ndarray) -> int:
+    """The digest of one array on the host, on all cores, in no memory of its own."""
     flat = x.reshape(-1)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         starts = range(0, flat.size, _BLOCK)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from demiurgic_jax.checkpoints.card import Card
@@ -20,17 +19,17 @@ from demiurgic_jax.interop.gguf_tokenizer import read_tokenizer
 from demiurgic_jax.interop.layout import Form
 from demiurgic_jax.interop.model_card import read_licence
 from demiurgic_jax.interop.output import finished_folder
-from demiurgic_jax.interop.reading import Progress, read_parameters
+from demiurgic_jax.interop.reading import Progress, read_parameters, unread_parameters
 from demiurgic_jax.interop.safetensors_folder import SafetensorsFolder
 from demiurgic_jax.model.config import ModelConfig
-from demiurgic_jax.model.parameters import abstract_parameters
 
 Shardings = Callable[[ModelConfig], Any]
 
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A model in our terms: `params` are arrays in the tree of `config`. `family` is its name at Hugging Face."""
+    """A model in our terms: `params` are arrays in the tree of `config`, or unread ones. `family` is its name at
+    Hugging Face."""
 
     config: ModelConfig
     params: Any
@@ -55,15 +54,35 @@ def import_model(
     `max_context` shortens the context, which admits models with a sliding window as long as it. `progress` is called
     with the bytes read and in all.
     """
+
+    def read(config: ModelConfig, **options: Any) -> Any:
+        return read_parameters(config, shardings=shardings and shardings(config), **options)
+
+    return _imported(path, read, dtype, max_context, progress)
+
+
+def open_unread(
+    path: str | Path, *, dtype: Any = None, max_context: int | None = None, progress: Progress | None = None
+) -> ImportedModel:
+    """The same with parameters that are UnreadArrays, for `write_checkpoint`."""
+    return _imported(path, unread_parameters, dtype, max_context, progress)
+
+
+def _imported(
+    path: str | Path,
+    parameters: Callable[..., Any],
+    dtype: Any,
+    max_context: int | None,
+    progress: Progress | None,
+) -> ImportedModel:
     stored, form, family, config = _described(Path(path), max_context)
     tokenizer, licence = _tokenizer_and_licence(stored, config)
-    params = read_parameters(
-        config,
-        stored,
-        family,
-        form,
+    params = parameters(
+        config=config,
+        stored=stored,
+        family=family,
+        form=form,
         dtype=dtype,
-        shardings=shardings and shardings(config),
         unneeded=_unneeded(form, config),
         progress=progress,
     )
@@ -105,12 +124,6 @@ def _unneeded(form: Form, config: ModelConfig) -> tuple[str, ...]:
         return (gguf_config.ROPE_FREQUENCIES,)
     # A tied model may come with a copy; buffers of old releases.
     return "rotary_emb.inv_freq", *(["lm_head.weight"] if config.tie_embeddings else [])
-
-
-def on_host(config: ModelConfig) -> Any:
-    """Shardings that leave every parameter in the memory of this machine, where a checkpoint is written from."""
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-    return jax.tree.map(lambda _: sharding, abstract_parameters(config))
 
 
 def write_checkpoint(model: ImportedModel, folder: Path) -> None:

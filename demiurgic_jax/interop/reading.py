@@ -1,7 +1,7 @@
 """Reads a network out of somebody else's tensors, one after the other, straight to where it is to lie."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from demiurgic_jax.checkpoints.unread import UnreadArray
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.interop.families import Family
 from demiurgic_jax.interop.layout import Form, Index, Place, bounded, fill_from_stored, places, whole
@@ -56,31 +57,69 @@ def read_parameters(
     called with the bytes done and in all. UserError names the first tensor that is missing, of another shape, or has no
     place in this network (unless its name ends in one of `unneeded`).
     """
+
+    def made(place: Place, _: np.dtype, read: Callable[[Index], np.ndarray]) -> Any:
+        if shardings is None:
+            return read(whole(place.shape))
+        return jax.make_array_from_callback(place.shape, _at(place.path, shardings), _once(read, place.shape))
+
+    return _parameters(config, stored, family, form, dtype, unneeded, progress, made)
+
+
+def unread_parameters(
+    config: ModelConfig,
+    stored: StoredTensors,
+    family: Family,
+    form: Form,
+    *,
+    dtype: Any = None,
+    unneeded: tuple[str, ...] = (),
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The same as UnreadArrays: a tensor's numbers are read when its parameter is to be written."""
+
+    def made(place: Place, taken: np.dtype, read: Callable[[Index], np.ndarray]) -> UnreadArray:
+        return UnreadArray(place.shape, taken, partial(read, whole(place.shape)))
+
+    return _parameters(config, stored, family, form, dtype, unneeded, progress, made)
+
+
+def _parameters(
+    config: ModelConfig,
+    stored: StoredTensors,
+    family: Family,
+    form: Form,
+    dtype: Any,
+    unneeded: tuple[str, ...],
+    progress: Progress | None,
+    made: Callable[[Place, np.dtype, Callable[[Index], np.ndarray]], Any],
+) -> dict[str, Any]:
+    """`made` of each parameter's place, dtype and what reads a part of it, as the tree of `config`."""
     found = places(config, family, form)
     _require_tensors(config, stored, found, unneeded)
     total = sum(_bytes(stored, place) for place in found)
     params: dict[str, Any] = {"layers": {}}
     done = 0
+
+    def advance(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress is not None:
+            progress(done, total)
+
     # The largest first: while a part is on its way from host to device it is there twice.
     for place in sorted(found, key=lambda place: -np.prod(place.shape, dtype=np.int64)):
-
-        def advance(size: int) -> None:
-            nonlocal done
-            done += size
-            if progress is not None:
-                progress(done, total)
-
         taken = _dtype(stored, place) if dtype is None else np.dtype(dtype)
         read = partial(_read, stored, place, taken, _pairs(family, form, place), _adds(form, place), advance)
         *above, last = place.path
-        node, sharding = params, shardings
-        for name in above:
-            node, sharding = node[name], sharding and sharding[name]
-        if sharding is None:
-            node[last] = read(whole(place.shape))
-        else:
-            node[last] = jax.make_array_from_callback(place.shape, sharding[last], _once(read, place.shape))
+        _at(above, params)[last] = made(place, taken, read)
     return params
+
+
+def _at(path: Sequence[str], tree: Any) -> Any:
+    for name in path:
+        tree = tree[name]
+    return tree
 
 
 def _once(read: Callable[[Index], np.ndarray], shape: tuple[int, ...]) -> Callable[[Any], np.ndarray]:

@@ -18,9 +18,10 @@ from demiurgic_jax.errors import UserError
 from demiurgic_jax.interop import reading
 from demiurgic_jax.interop.gguf_export import KINDS, export_gguf
 from demiurgic_jax.interop.huggingface_export import export_huggingface
-from demiurgic_jax.interop.imported import import_model, on_host, open_config, write_checkpoint
+from demiurgic_jax.interop.imported import import_model, open_config, open_unread, write_checkpoint
 from demiurgic_jax.interop.model_card import CardFacts
 from demiurgic_jax.model.decoder import Decoder, init_params
+from demiurgic_jax.model.parameters import abstract_parameters
 from demiurgic_jax.sharding.mesh import MeshShape, make_mesh
 from demiurgic_jax.sharding.rules import parameter_shardings
 
@@ -58,7 +59,7 @@ def test_on_a_mesh_each_device_gets_its_part_and_no_more_is_read(mesh, tmp_path,
 
 def test_trained_it_goes_out_again_as_what_it_has_become(tmp_path):
     folder = write_folder(tmp_path / "theirs", LLAMA, llama_tensors(LLAMA))
-    write_checkpoint(import_model(folder, dtype=None, shardings=on_host), tmp_path / "imported")
+    write_checkpoint(open_unread(folder), tmp_path / "imported")
     opened = open_model(tmp_path / "imported")
     assert opened.card.provenance["imported_from"] == "theirs"
     decoder, optimizer = Decoder(opened.config), optax.sgd(0.1)
@@ -96,7 +97,7 @@ def test_trained_it_goes_out_again_as_what_it_has_become(tmp_path):
 def test_a_gguf_of_each_kind_holds_what_went_in_as_exactly_as_it_can(kind, tmp_path):
     params = jax.tree.map(np.asarray, init_params(Decoder(CONFIG), jax.random.key(0)))
     write_small_gguf(tmp_path / "in.gguf", params, {})
-    write_checkpoint(import_model(tmp_path / "in.gguf", dtype=None, shardings=on_host), tmp_path / "ours")
+    write_checkpoint(open_unread(tmp_path / "in.gguf"), tmp_path / "ours")
     export_gguf(open_stored(tmp_path / "ours"), tmp_path / "out.gguf", FACTS, kind=kind)
     again = import_model(tmp_path / "out.gguf")
     assert again.config == CONFIG
@@ -145,7 +146,9 @@ def test_the_shape_is_known_without_a_tensor_read(tmp_path):
 def test_replicated_arrays_are_laid_out_too(tmp_path):
     folder = write_folder(tmp_path, LLAMA, llama_tensors(LLAMA))
     everywhere = NamedSharding(make_mesh(MeshShape(fsdp=8)), PartitionSpec())
-    model = import_model(folder, shardings=lambda config: jax.tree.map(lambda _: everywhere, on_host(config)))
+    model = import_model(
+        folder, shardings=lambda config: jax.tree.map(lambda _: everywhere, abstract_parameters(config))
+    )
     assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(model.params))
 
 

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from demiurgic_jax.checkpoints.checkpoint import open_stored
 from demiurgic_jax.interop.gguf_export import export_gguf
 from demiurgic_jax.interop.huggingface_export import export_huggingface
-from demiurgic_jax.interop.imported import import_model, on_host, write_checkpoint
+from demiurgic_jax.interop.imported import import_model, open_unread, write_checkpoint
 from demiurgic_jax.interop.model_card import CardFacts
 from demiurgic_jax.model.decoder import Decoder
 
@@ -79,7 +79,7 @@ def theirs(request, tmp_path_factory):
 def checkpoint(theirs):
     """The same as a checkpoint of ours."""
     folder, _, _ = theirs
-    write_checkpoint(import_model(folder / "theirs", dtype=None, shardings=on_host), folder / "ours")
+    write_checkpoint(open_unread(folder / "theirs"), folder / "ours")
     return open_stored(folder / "ours")
 
 
