@@ -21,6 +21,7 @@ from demiurgic_jax.checkpoints.card import Card
 from demiurgic_jax.checkpoints.card_item import FILE as CARD_FILE
 from demiurgic_jax.checkpoints.digest import by_path, digest_of_part, digests, first_difference
 from demiurgic_jax.checkpoints.tokenizer_item import TokenizerHandler
+from demiurgic_jax.data.files import give_back_pages
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
 
@@ -113,30 +114,38 @@ class StoredArray:
     stored in, and no other array is. DamagedCheckpointError, UserError when it is missing or of another shape."""
 
     def __init__(self, folder: Path, item: str, path: Sequence[str], shape: tuple[int, ...], card: Card):
-        self._folder, self._name = folder, "".join(f"['{name}']" for name in path)
+        self._folder, self._files = folder, folder / item
+        self._name = "".join(f"['{name}']" for name in path)
         self._digest = card.digests.get(item, {}).get(self._name)
         self._sums: dict[tuple[int, int], int] = {}
-        base = {"driver": "file", "path": f"{folder / item}/", "file_io_mode": {"mode": "memmap"}}
+        base = {"driver": "file", "path": f"{self._files}/", "file_io_mode": {"mode": "memmap"}}
         store = {"driver": "zarr", "kvstore": {"driver": "ocdbt", "base": base, "path": f"{'.'.join(path)}/"}}
         with _damage_named(folder):
             self._store = ts.open(store, open=True, read=True).result()
         _require_shapes(folder, {self._name: self._store}, {self._name: jax.ShapeDtypeStruct(shape, np.float32)})
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows `start` to `stop` as an array of its own, which adds to what `require_whole` knows. For any thread."""
+        """Rows `start` to `stop` as an array of its own, which adds to what `finish` checks. For any thread."""
         found = np.empty((stop - start, *self._store.shape[1:]), self._store.dtype.numpy_dtype)
         with _damage_named(self._folder):
             ts.array(found).write(self._store[start:stop].translate_to[0]).result()
         self._sums[start, stop] = digest_of_part(found, start * math.prod(found.shape[1:]))
         return found
 
-    def require_whole(self) -> None:
-        """To be called when each row has been read once: DamagedCheckpointError unless they are what was saved."""
+    def finish(self) -> None:
+        """To be called when each row has been read once: DamagedCheckpointError unless they are what was saved.
+
+        Its pages are given back. Which parts of which files these are only TensorStore knows, so those of other arrays
+        are too, unless they are mapped.
+        """
         read = sorted(self._sums)
         ends = [0, *(stop for _, stop in read)]
         assert ends == [*(start for start, _ in read), self._store.shape[0]], f"rows {read} of {self._store.shape[0]}"
         if sum(self._sums.values()) % 2**32 != self._digest:
             raise DamagedCheckpointError(self._folder, f"its {self._name} is not what was saved")
+        for path in self._files.rglob("*"):
+            if path.is_file():
+                give_back_pages(path)
 
 
 def _require_shapes(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

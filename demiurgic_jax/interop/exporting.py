@@ -24,8 +24,8 @@ class StoredRows(Protocol):
 
     def rows(self, start: int, stop: int) -> np.ndarray: ...
 
-    def require_whole(self) -> None:
-        """UserError unless what was read of it, all of it, is what was once written."""
+    def finish(self) -> None:
+        """All of it has been read: UserError unless it is what was once written."""
         ...
 
 
@@ -70,10 +70,10 @@ def stored_tensors(
     ahead: deque[tuple[Future[np.ndarray], StoredRows | None]] = deque()
 
     def first() -> np.ndarray:
-        future, finished = ahead.popleft()
+        future, read = ahead.popleft()
         tensor = future.result()
-        if finished is not None:
-            finished.require_whole()
+        if read is not None:
+            read.finish()
         return tensor
 
     with ThreadPoolExecutor(workers) as pool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from demiurgic_jax.data.files import give_back_pages
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.interop.exporting import Source, require_tokenizer, stored_tensors
 from demiurgic_jax.interop.families import family_of
@@ -80,6 +81,7 @@ def export_gguf(
 
         for tensor in stored_tensors(source, family, "gguf", found, dtypes, quantised):
             writer.write_tensor_data(tensor)
+            give_back_pages(temporary)
             done += tensor.nbytes
             if progress is not None:
                 progress(done, total)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax.numpy as jnp
 import numpy as np
 
+from demiurgic_jax.data.files import give_back_pages
 from demiurgic_jax.errors import UserError
 
 Value = TypeVar("Value")
@@ -113,6 +114,11 @@ class GgufFile:
                 f"GGUF file {self.path}: tensor {name!r} is stored as {kind}, which cannot be read: use another file"
             ) from error
         return np.asarray(values, np.float32).reshape(place.shape)
+
+    def release(self, name: str) -> None:
+        """Tensor `name` has been read: no view of it lives, and none will be asked for soon."""
+        place = self._places[name]
+        give_back_pages(self.path, place.offset, place.size)
 
 
 def library(doing: str = "reading") -> Any:

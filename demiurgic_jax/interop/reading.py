@@ -38,6 +38,10 @@ class StoredTensors(Protocol):
         """A view of the file where it can be: let it go soon, its pages count as memory of this process."""
         ...
 
+    def release(self, name: str) -> None:
+        """A tensor has been read: no view of it lives, and none will be asked for soon."""
+        ...
+
 
 def read_parameters(
     config: ModelConfig,
@@ -147,12 +151,17 @@ def _read(
     index = bounded(index, place.shape)
     out = aligned_empty(tuple(part.stop - part.start for part in index), dtype)
     layers = range(index[0].start, index[0].stop) if place.stacked else range(1)
+    at_once = out[0].shape == place.layer_shape if place.stacked else out.shape == place.shape
 
     def fill(row: int, layer: int) -> int:
         tensor = stored.tensor(place.names[layer])
+        size = tensor.nbytes
         part, inside = (out[row], index[1:]) if place.stacked else (out, index)
         fill_from_stored(part, tensor, place, inside, pairs, adds)
-        return tensor.nbytes
+        del tensor
+        if at_once:  # else other devices' parts of it are still to be read
+            stored.release(place.names[layer])
+        return size
 
     # One layer a core: NumPy lets others run while it copies.
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -1,6 +1,7 @@
 """A Hugging Face folder of weights: config.json and safetensors, whole or in shards."""
 
 import json
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from demiurgic_jax.data.files import give_back_pages
 from demiurgic_jax.errors import UserError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -61,6 +63,12 @@ class SafetensorsFolder:
         """A view of tensor `name` in its file, which is mapped for as long as the view lives."""
         tensor = self._tensors[name]
         return np.memmap(tensor.path, self.tensor_dtype(name), "r", tensor.offset, tensor.shape)
+
+    def release(self, name: str) -> None:
+        """Tensor `name` has been read: no view of it lives, and none will be asked for soon."""
+        tensor = self._tensors[name]
+        size = math.prod(tensor.shape) * self.tensor_dtype(name).itemsize
+        give_back_pages(tensor.path, tensor.offset, size)
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path / name

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from demiurgic_jax.data.files import give_back_pages
 from demiurgic_jax.interop.safetensors_folder import FLOAT_TYPES
 
 _NAME_OF = {dtype: name for name, dtype in FLOAT_TYPES.items()}
@@ -41,5 +42,6 @@ def write_safetensors(path: Path, infos: Sequence[TensorInfo], tensors: Iterator
             tensor = next(tensors)
             assert (tensor.dtype, tensor.shape) == (info.dtype, info.shape), info.name
             file.write(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)
+            give_back_pages(path)
         file.flush()
         os.fsync(file.fileno())

@@ -41,7 +41,7 @@ class HeldArray:
     def rows(self, start: int, stop: int) -> np.ndarray:
         return self._values[start:stop]
 
-    def require_whole(self) -> None:
+    def finish(self) -> None:
         pass
 
 
