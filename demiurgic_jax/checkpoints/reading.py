@@ -143,9 +143,7 @@ class StoredArray:
         assert ends == [*(start for start, _ in read), self._store.shape[0]], f"rows {read} of {self._store.shape[0]}"
         if sum(self._sums.values()) % 2**32 != self._digest:
             raise DamagedCheckpointError(self._folder, f"its {self._name} is not what was saved")
-        for path in self._files.rglob("*"):
-            if path.is_file():
-                give_back_pages(path)
+        give_back_pages(self._files)
 
 
 def _require_shapes(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

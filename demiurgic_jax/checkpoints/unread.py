@@ -4,6 +4,7 @@ being whole in memory, and one is read while another is written."""
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from demiurgic_jax.checkpoints.digest import by_path, digest_on_host
+from demiurgic_jax.data.files import give_back_pages
 
 
 class UnreadArray:
@@ -73,6 +75,7 @@ async def _write_in_turn(
         for value, info, arg in parts:
             array = await asyncio.to_thread(value.take)
             await _finished(written)
+            give_back_pages(Path(info.parent_dir))  # what was written before
             written = await writer.serialize([array], [info], [arg])
         await _finished(written)
     except BaseException as error:

@@ -49,7 +49,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 def give_back_pages(path: Path, start: int = 0, size: int = 0) -> None:
-    """Says that a file (`size` bytes of it from `start`, 0 for all) is not needed in memory any more.
+    """Says that a file (`size` bytes of it from `start`, 0 for all), or all files of a folder, are not needed in memory
+    any more.
 
     Linux then begins to write what was changed of it, and takes back what is already on disk. A copy of many gigabytes
     is faster for that: it goes through a few pages again and again instead of touching all of the memory, and writes
@@ -57,8 +58,10 @@ def give_back_pages(path: Path, start: int = 0, size: int = 0) -> None:
     """
     if not hasattr(os, "posix_fadvise"):
         return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.posix_fadvise(descriptor, start, size, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.posix_fadvise(descriptor, start, size, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)

@@ -1,11 +1,12 @@
 """Reads a network out of somebody else's tensors, one after the other, straight to where it is to lie."""
 
+import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -18,6 +19,8 @@ from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.host_memory import aligned_empty
 
 Progress = Callable[[int, int], None]
+
+_PIECES = 16
 
 
 class StoredTensors(Protocol):
@@ -150,24 +153,49 @@ def _read(
 ) -> np.ndarray:
     index = bounded(index, place.shape)
     out = aligned_empty(tuple(part.stop - part.start for part in index), dtype)
-    layers = range(index[0].start, index[0].stop) if place.stacked else range(1)
     at_once = out[0].shape == place.layer_shape if place.stacked else out.shape == place.shape
 
-    def fill(row: int, layer: int) -> int:
-        tensor = stored.tensor(place.names[layer])
-        size = tensor.nbytes
-        part, inside = (out[row], index[1:]) if place.stacked else (out, index)
-        fill_from_stored(part, tensor, place, inside, pairs, adds)
-        del tensor
-        if at_once:  # else other devices' parts of it are still to be read
-            stored.release(place.names[layer])
-        return size
+    def fill(part: _Part) -> int:
+        tensor = stored.tensor(part.name)
+        fill_from_stored(part.out, tensor, place, part.inside, pairs, adds)
+        return int(tensor.nbytes * part.share)
 
-    # One layer a core: NumPy lets others run while it copies.
+    parts = list(_layers(place, index, out) if place.stacked else _pieces(place, index, out))
+    # One on each core: NumPy lets others run while it copies.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for size in pool.map(fill, range(len(layers)), layers):
+        for part, size in zip(parts, pool.map(fill, parts), strict=True):
             advance(size)
+            # What other devices hold of it is still to be read, unless this was all.
+            if part.last and at_once:
+                stored.release(part.name)
     return out
+
+
+class _Part(NamedTuple):
+    """What is read of one tensor at a time: `inside` it what goes into `out`, a share of all that is wanted of it; the
+    last one or not."""
+
+    name: str
+    inside: Index
+    out: np.ndarray
+    share: float
+    last: bool
+
+
+def _layers(place: Place, index: Index, out: np.ndarray) -> Iterator[_Part]:
+    for row, layer in enumerate(range(index[0].start, index[0].stop)):
+        yield _Part(place.names[layer], index[1:], out[row], 1.0, True)
+
+
+def _pieces(place: Place, index: Index, out: np.ndarray) -> Iterator[_Part]:
+    """A matrix that is not one of a layer's, as large as several of them: in rows of what is stored."""
+    axis = place.row.reads
+    start, size = index[axis].start, out.shape[axis]
+    ends = [size * count // _PIECES for count in range(_PIECES + 1)] if size >= _PIECES else [0, size]
+    for begin, end in itertools.pairwise(ends):
+        inside = (*index[:axis], slice(start + begin, start + end), *index[axis + 1 :])
+        part = out[(slice(None),) * axis + (slice(begin, end),)]
+        yield _Part(place.names[0], inside, part, (end - begin) / size, end == size)
 
 
 def _pairs(family: Family, form: Form, place: Place) -> bool:
