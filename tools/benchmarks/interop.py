@@ -77,9 +77,11 @@ def measure(config: ModelConfig, folder: Path, rounds: int) -> Iterator[dict[str
             start, taken = (run(wanted, inside) for inside in (empty, large))
             found.setdefault(what, []).append((start, taken))
             yield {"round": number, "what": what, "start": start._asdict(), **taken._asdict()}
+            if wanted.target != CHECKPOINT:  # from which the next ones are made
+                for inside in (empty, large):
+                    remove(inside / wanted.target)
         for inside in (empty, large):
-            for name in ("copy", "ours", "hf", "model.gguf"):
-                remove(inside / name)
+            remove(inside / CHECKPOINT)
 
     def seconds(what: str) -> float:
         return median(taken.seconds - start.seconds for start, taken in found[what])
@@ -105,11 +107,12 @@ class Step(NamedTuple):
     options: tuple[str, ...] = ()
 
 
+CHECKPOINT = "ours"
 STEPS = {
     "copy": Step("theirs", "copy"),
-    "import": Step("theirs", "ours", "tools.import_model"),
-    "export to Hugging Face": Step("ours", "hf", "tools.export_model"),
-    "export to GGUF": Step("ours", "model.gguf", "tools.export_model", ("--format=gguf", "--dtype=bfloat16")),
+    "import": Step("theirs", CHECKPOINT, "tools.import_model"),
+    "export to Hugging Face": Step(CHECKPOINT, "hf", "tools.export_model"),
+    "export to GGUF": Step(CHECKPOINT, "model.gguf", "tools.export_model", ("--format=gguf", "--dtype=bfloat16")),
 }
 EMPTY = replace(named_config("tiny"), vocab_size=512)
 
