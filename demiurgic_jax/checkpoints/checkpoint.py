@@ -11,6 +11,7 @@ leaves the step before as the newest. What was damaged later is found by its che
 """
 
 import errno
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -45,6 +46,15 @@ from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.parameters import abstract_parameters
 
 T = TypeVar("T")
+
+
+def _not_told_by_orbax(record: logging.LogRecord) -> bool:
+    return not record.exc_info or f"{os.sep}orbax{os.sep}" not in record.pathname
+
+
+# What fails in the background is raised by the next call here. Orbax prints it first, a hundred lines for each of the
+# threads that it passes, under which the sentence that says what to do is lost.
+logging.getLogger("absl").addFilter(_not_told_by_orbax)
 
 
 @dataclass(frozen=True)
