@@ -59,7 +59,7 @@ def test_one_that_cannot_be_read_leaves_no_checkpoint_and_is_told_once(tmp_path,
 
     unread = jax.tree.map(lambda x: UnreadArray(x.shape, x.dtype, lambda: np.asarray(x)), params)
     unread["layers"]["w_up"] = UnreadArray(params["layers"]["w_up"].shape, np.dtype(np.float32), fail)
-    with pytest.raises(UserError, match="model.safetensors is damaged"):
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
         save(tmp_path / "ours", unread, tokenizer, config)
     with pytest.raises(UserError, match="holds no finished checkpoint"):
         open_model(tmp_path / "ours")
