@@ -155,25 +155,29 @@ def _read(
     out = aligned_empty(tuple(part.stop - part.start for part in index), dtype)
     at_once = out[0].shape == place.layer_shape if place.stacked else out.shape == place.shape
 
+    parts = list(_layers(place, index, out) if place.stacked else _pieces(place, index, out))
+    # A quantised one is not taken apart anew for each of its pieces.
+    shared = {} if place.stacked else {place.names[0]: stored.tensor(place.names[0])}
+
     def fill(part: _Part) -> int:
-        tensor = stored.tensor(part.name)
+        tensor = shared[part.name] if part.name in shared else stored.tensor(part.name)
         fill_from_stored(part.out, tensor, place, part.inside, pairs, adds)
         return int(tensor.nbytes * part.share)
 
-    parts = list(_layers(place, index, out) if place.stacked else _pieces(place, index, out))
     # One on each core: NumPy lets others run while it copies.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for part, size in zip(parts, pool.map(fill, parts), strict=True):
             advance(size)
             # What other devices hold of it is still to be read, unless this was all.
             if part.last and at_once:
+                shared.pop(part.name, None)
                 stored.release(part.name)
     return out
 
 
 class _Part(NamedTuple):
-    """What is read of one tensor at a time: `inside` it what goes into `out`, a share of all that is wanted of it; the
-    last one or not."""
+    """What is read of one tensor at a time: what lies `inside` goes into `out`; it is a `share` of what is wanted of
+    that tensor, and the last or not."""
 
     name: str
     inside: Index
