@@ -23,7 +23,7 @@ ways:    text         cross-entropy of the text's own tokens
          online       forward KL to the teacher's whole distribution, in the step (not for tokenizer)
          online_int8  the same with the teacher's weights in eight bits
          hidden       online, and 1 - the cosine between the two's last hidden states
-         on_policy    online, and a quarter of the steps on the student's own continuations
+         on_policy, on_policy_half  online, and a quarter or half of the steps on the student's own continuations
 
 The table goes to stdout and, after each run, to DIR/table.md, as mean ± standard deviation over the seeds, with a
 picture in DIR/table.svg. Seeds come before ways, so that a comparison that is stopped early is still one. Finished

@@ -26,6 +26,7 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "online_int8": {"teacher": TeacherConfig(True, "int8")},
     "hidden": {"teacher": TeacherConfig(online=True), "hidden": HiddenConfig(weight=1.0)},
     "on_policy": {"teacher": TeacherConfig(online=True), "on_policy": 0.25},
+    "on_policy_half": {"teacher": TeacherConfig(online=True), "on_policy": 0.5},
 }
 
 
