@@ -1,6 +1,7 @@
 """The student's own samples while it trains, from the decoding engine in the same process, and the teacher's word on
 them where it is asked over HTTP."""
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import takewhile
@@ -14,6 +15,7 @@ from demiurgic_jax.data.soft_targets import SoftTargets
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.data.told_targets import ToldText
 from demiurgic_jax.data.vocabulary_map import Pieces
+from demiurgic_jax.distillation.request import TeacherRequest
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.sampling.sampled_tokens import sampled_tokens
@@ -24,6 +26,8 @@ from experiments.stages.cache import cache_folder
 from experiments.stages.stage import Run
 from experiments.teacher import ask_teacher, open_ledger, raw_request, teacher_url, tells_no_logprobs
 from experiments.training_phases import phase_configs
+
+ON_POLICY = "on_policy"  # the ledger's name for what is asked about the student's own samples
 
 
 def check_own_samples(run: Run) -> None:
@@ -36,6 +40,19 @@ def check_own_samples(run: Run) -> None:
             "config.train.on_policy.fraction samples from the student in one process, and this run has "
             f"{jax.process_count()}: set it to 0"
         )
+
+
+def expected_questions(run: Run) -> list[TeacherRequest]:
+    """For a forecast: about as many questions as the steps on the student's own samples will ask the teacher, each as
+    long as it can be."""
+    asked = []
+    for phase in phase_configs(run.config):
+        own, rows = phase.train.on_policy, phase.train.batch_size
+        if own.fraction and own.top_logprobs:
+            ids = (0,) * (own.prompt_tokens + own.max_tokens)
+            question = CompletionRequest(prompt_tokens=ids, max_tokens=0, logprobs=own.top_logprobs, echo=True)
+            asked += [raw_request("sample", question, ON_POLICY)] * (math.ceil(own.fraction * phase.train.steps) * rows)
+    return asked
 
 
 def own_sampler(run: Run, train: TrainConfig, model: ModelConfig, tokenizer: Tokenizer) -> Sampler:
@@ -75,7 +92,7 @@ def api_judge(run: Run, train: TrainConfig, tokenizer: Tokenizer, held: ExitStac
             for prompt, text in zip(prompts, texts, strict=True)
         ]
         with open_ledger(run) as ledger:
-            wanted = [raw_request("sample", each, "on_policy") for each in requests if each is not None]
+            wanted = [raw_request("sample", each, ON_POLICY) for each in requests if each is not None]
             asked, _ = ask_teacher(run, url, wanted, ledger)
             if asked.stopped or asked.failed:
                 why = asked.stopped or f"{asked.failed} requests got no answer"

@@ -17,11 +17,12 @@ from demiurgic_jax.distillation.merging import ended_keys
 from demiurgic_jax.distillation.price_table import list_price
 from demiurgic_jax.distillation.request import TeacherRequest, in_shard
 from demiurgic_jax.distillation.requests import plan_requests
-from demiurgic_jax.distillation.spending import forecast, spending
+from demiurgic_jax.distillation.spending import Forecast, forecast, spending
 from demiurgic_jax.distillation.tasks.prompts import Prompts
 from demiurgic_jax.distillation.tasks.registry import task_named
 from demiurgic_jax.distillation.tasks.task import Manner
 from demiurgic_jax.errors import UserError
+from experiments.own_samples import ON_POLICY, expected_questions
 from experiments.progress import StageProgress
 from experiments.stages.cache import cache_folder
 from experiments.stages.stage import Run, Stage
@@ -148,8 +149,8 @@ def ask_shard(run: Run, shard: str, progress: StageProgress) -> None:
 
 
 def price_run(run: Run, progress: StageProgress) -> None:
-    """Says what the requests of the config would cost, without sending one. Where answers are stored already, theirs
-    is the length that is expected of the rest."""
+    """Says what the requests of the config would cost, those of the train stage included, without sending one. Where
+    answers are stored already, theirs is the length that is expected of the rest."""
     requests, _ = _cut_requests(run)
     panel = described_teachers(run.config)
     by_model: dict[str, list[TeacherRequest]] = {}
@@ -159,6 +160,9 @@ def price_run(run: Run, progress: StageProgress) -> None:
         # What follows from an answer is not known yet: it is taken to be as long as the first question.
         turns = task_named(each.task).most_turns if styled else 1
         by_model.setdefault(panel.teacher_of(each.request).model, []).extend([each] * turns)
+    later = expected_questions(run)
+    for each in later:
+        by_model.setdefault(panel.teacher_of(each.request).model, []).append(each)
     prices = {teacher.model: teacher.price for teacher in panel.teachers if teacher.price is not None}
     if missing := sorted(set(by_model) - set(prices)):
         list_price(missing[0])
@@ -174,16 +178,27 @@ def price_run(run: Run, progress: StageProgress) -> None:
             f"{line.model}  {line.task:<10} {line.requests:>7,} requests  {line.prompt_tokens:>12,} tokens in  "
             f"{line.completion_tokens:>12,} out  ${line.likely:,.2f} likely  ${line.most:,.2f} at most"
         )
-    likely, most = sum(line.likely for line in lines), sum(line.most for line in lines)
+    likely, most = together(lines, 1.0)
     progress.say(f"together ${likely:,.2f} likely, ${most:,.2f} at most; nothing was sent")
     if scale > 1.01:
+        likely, most = together(lines, scale)
         progress.say(
             f"these seeds give {len(distinct):,} of {wanted:,} requests; all of them, alike, "
-            f"${likely * scale:,.2f} likely, ${most * scale:,.2f} at most"
+            f"${likely:,.2f} likely, ${most:,.2f} at most"
         )
     budget = run.config.teacher.budget_dollars
-    if budget and likely * max(scale, 1.0) > budget:
+    if budget and likely > budget:
         progress.say(f"config.teacher.budget_dollars={budget:g} will stop it before that")
+
+
+def together(lines: Sequence[Forecast], scale: float) -> tuple[float, float]:
+    """Dollars likely and at most, when seeds give `scale` times as many requests. How often the train stage asks does
+    not depend on them."""
+    factors = [1.0 if line.task == ON_POLICY else scale for line in lines]
+    return (
+        sum(line.likely * factor for line, factor in zip(lines, factors, strict=True)),
+        sum(line.most * factor for line, factor in zip(lines, factors, strict=True)),
+    )
 
 
 def _cut_requests(run: Run) -> tuple[list[TeacherRequest], list[Seed]]:

@@ -51,6 +51,11 @@ def test_a_run_in_shards_is_priced_asked_merged_and_shown_and_no_file_holds_the_
         said = capsys.readouterr().err
         assert "test-model  explain" in said
         assert "likely" in said
+        own = ["--config.train.on_policy.fraction=0.5", "--config.train.on_policy.top_logprobs=5"]
+        sizes = ["--config.train.steps=30", "--config.train.batch_size=2", "--config.train.on_policy.max_tokens=32"]
+        assert main([*whole, *own, *sizes, "--dry-run"]) == 0
+        # Half of the steps, two rows each; a prompt of 128 tokens and a sample of 32.
+        assert re.search(r"test-model  on_policy +30 requests +4,800 tokens in +0 out", capsys.readouterr().err)
         assert counts(url)["requests"] == 0
         for part in range(2):
             assert main([*whole, f"--shard={part}/2"]) == 0
