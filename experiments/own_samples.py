@@ -50,8 +50,12 @@ def expected_questions(run: Run) -> list[TeacherRequest]:
         own, rows = phase.train.on_policy, phase.train.batch_size
         if own.fraction and own.top_logprobs:
             ids = (0,) * (own.prompt_tokens + own.max_tokens)
-            question = CompletionRequest(prompt_tokens=ids, max_tokens=0, logprobs=own.top_logprobs, echo=True)
-            asked += [raw_request("sample", question, ON_POLICY)] * (math.ceil(own.fraction * phase.train.steps) * rows)
+            for number in range(math.ceil(own.fraction * phase.train.steps) * rows):
+                # Numbered, so that each of several teachers gets its share of them.
+                question = CompletionRequest(
+                    prompt_tokens=ids, max_tokens=0, logprobs=own.top_logprobs, echo=True, seed=number
+                )
+                asked.append(raw_request("sample", question, ON_POLICY))
     return asked
 
 

@@ -1,6 +1,5 @@
 """A card as one item of an Orbax checkpoint: a file of JSON, written once it is known what it says."""
 
-import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,26 +11,25 @@ from etils import epath
 
 from demiurgic_jax.checkpoints.card import Card
 
-FILE = "metadata"
+_FILE = "metadata"
 
 
 class CardHandler(ocp.AsyncCheckpointHandler):
-    """Writes `Card.to_dict()`, once for all processes. checkpoints/reading.py reads it back."""
+    """Writes `Card.to_dict()`, once for all processes, and reads it back as it is."""
 
     async def async_save(self, directory: epath.Path, args: "CardSave") -> list[ocp.future.Future]:
-        return [ocp.future.CommitFutureAwaitingContractedSignals(_write(directory, args), name="card")]
+        async def write() -> None:
+            self.save(directory, args)  # in a thread of its own
+
+        return [ocp.future.CommitFutureAwaitingContractedSignals(write(), name="card")]
 
     def save(self, directory: epath.Path, args: "CardSave") -> None:
-        asyncio.run(_write(directory, args))
+        card = args.card()
+        if jax.process_index() == 0:
+            (directory / _FILE).write_text(json.dumps(card.to_dict()))
 
     def restore(self, directory: epath.Path, args: Any = None) -> dict[str, Any]:
-        return json.loads((directory / FILE).read_text())
-
-
-async def _write(directory: epath.Path, args: "CardSave") -> None:
-    card = await asyncio.to_thread(args.card)
-    if jax.process_index() == 0:
-        (directory / FILE).write_text(json.dumps(card.to_dict()))
+        return json.loads((directory / _FILE).read_bytes())
 
 
 @ocp.args.register_with_handler(CardHandler, for_save=True)

@@ -43,7 +43,7 @@ from demiurgic_jax.data.files import NO_ROOM
 from demiurgic_jax.data.tokenizer import Tokenizer
 from demiurgic_jax.errors import UserError
 from demiurgic_jax.model.config import ModelConfig
-from demiurgic_jax.model.parameters import abstract_parameters
+from demiurgic_jax.model.parameters import abstract_parameters, at_path
 
 T = TypeVar("T")
 
@@ -272,13 +272,9 @@ class StoredModel:
     dtypes: Mapping[tuple[str, ...], np.dtype]
 
     def array(self, path: tuple[str, ...]) -> StoredArray:
-        return StoredArray(self.folder, "params", path, _at(path, abstract_parameters(self.config)).shape, self.card)
-
-
-def _at(path: tuple[str, ...], tree: Any) -> Any:
-    for name in path:
-        tree = tree[name]
-    return tree
+        return StoredArray(
+            self.folder, "params", path, at_path(path, abstract_parameters(self.config)).shape, self.card
+        )
 
 
 def open_stored(folder: str | Path) -> StoredModel:

@@ -3,7 +3,6 @@
 No process waits here for another: each reads what its own devices hold.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from etils import epath
 from orbax.checkpoint.options import MultiprocessingOptions
 
 from demiurgic_jax.checkpoints.card import Card
-from demiurgic_jax.checkpoints.card_item import FILE as CARD_FILE
+from demiurgic_jax.checkpoints.card_item import CardHandler
 from demiurgic_jax.checkpoints.digest import by_path, digest_of_part, digests, first_difference
 from demiurgic_jax.checkpoints.tokenizer_item import TokenizerHandler
 from demiurgic_jax.data.files import give_back_pages
@@ -52,7 +51,7 @@ def _damage_named(folder: Path) -> Iterator[None]:
 def read_card(folder: Path) -> Card:
     """The card of the checkpoint in `folder`; its checksum is verified."""
     with _damage_named(folder):
-        return Card.from_dict(json.loads((folder / "card" / CARD_FILE).read_bytes()), f"checkpoint {folder}")
+        return Card.from_dict(CardHandler().restore(epath.Path(folder / "card")), f"checkpoint {folder}")
 
 
 def read_tokenizer(folder: Path, card: Card) -> Tokenizer:

@@ -1,7 +1,6 @@
 """Arrays that are read when it is their turn to be written: so a model goes from one form into another without ever
 being whole in memory, and one is read while another is written."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -69,24 +68,22 @@ class HostArrayHandler(ocp.type_handlers.NumpyHandler):
 async def _write_in_turn(
     parts: Sequence[tuple[UnreadArray, ocp.type_handlers.ParamInfo, ocp.type_handlers.SaveArgs]],
 ) -> None:
+    # In a thread of its own, so it may wait; what is being written has others.
     writer = ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)
     written: Sequence[ocp.future.Future] = ()
     try:
         for value, info, arg in parts:
-            array = await asyncio.to_thread(value.take)
-            await _finished(written)
+            array = value.take()
+            for future in written:
+                future.result()
             give_back_pages(Path(info.parent_dir))  # what was written before
             written = await writer.serialize([array], [info], [arg])
-        await _finished(written)
+        for future in written:
+            future.result()
     except BaseException as error:
         for value, _, _ in parts:
             value.fail(error)
         raise
-
-
-async def _finished(futures: Sequence[ocp.future.Future]) -> None:
-    for future in futures:
-        await asyncio.to_thread(future.result)
 
 
 def array_handlers() -> ocp.type_handlers.TypeHandlerRegistry:

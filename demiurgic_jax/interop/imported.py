@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,9 @@ from demiurgic_jax.interop.gguf_tokenizer import read_tokenizer
 from demiurgic_jax.interop.layout import Form
 from demiurgic_jax.interop.model_card import read_licence
 from demiurgic_jax.interop.output import finished_folder
-from demiurgic_jax.interop.reading import Progress, read_parameters, unread_parameters
+from demiurgic_jax.interop.reading import Progress, Shardings, read_parameters, unread_parameters
 from demiurgic_jax.interop.safetensors_folder import SafetensorsFolder
 from demiurgic_jax.model.config import ModelConfig
-
-Shardings = Callable[[ModelConfig], Any]
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,7 @@ def import_model(
     `max_context` shortens the context, which admits models with a sliding window as long as it. `progress` is called
     with the bytes read and in all.
     """
-
-    def read(config: ModelConfig, **options: Any) -> Any:
-        return read_parameters(config, shardings=shardings and shardings(config), **options)
-
-    return _imported(path, read, dtype, max_context, progress)
+    return _imported(path, partial(read_parameters, shardings=shardings), dtype, max_context, progress)
 
 
 def open_unread(

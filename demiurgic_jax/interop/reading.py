@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,10 @@ from demiurgic_jax.interop.families import Family
 from demiurgic_jax.interop.layout import Form, Index, Place, bounded, fill_from_stored, places, whole
 from demiurgic_jax.model.config import ModelConfig
 from demiurgic_jax.model.host_memory import aligned_empty
+from demiurgic_jax.model.parameters import at_path
 
 Progress = Callable[[int, int], None]
+Shardings = Callable[[ModelConfig], Any]
 
 _PIECES = 16
 
@@ -53,22 +55,24 @@ def read_parameters(
     form: Form,
     *,
     dtype: Any = np.float32,
-    shardings: Any = None,
+    shardings: Shardings | None = None,
     unneeded: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """The parameters of `config`, read tensor by tensor.
 
-    With `shardings`, a tree like the parameters', they are jax.Arrays that lie so, and each process reads no more than
-    its devices hold; else host arrays. `dtype` None: each as it is stored, float32 where it is quantised. `progress` is
-    called with the bytes done and in all. UserError names the first tensor that is missing, of another shape, or has no
-    place in this network (unless its name ends in one of `unneeded`).
+    With `shardings`, they are jax.Arrays that lie as the tree `shardings(config)` says, and each process reads no more
+    than its devices hold; else host arrays. `dtype` None: each as it is stored, float32 where it is quantised.
+    `progress` is called with the bytes done and in all. UserError names the first tensor that is missing, of another
+    shape, or has no place in this network (unless its name ends in one of `unneeded`).
     """
 
+    laid = shardings and shardings(config)
+
     def made(place: Place, _: np.dtype, read: Callable[[Index], np.ndarray]) -> Any:
-        if shardings is None:
+        if laid is None:
             return read(whole(place.shape))
-        return jax.make_array_from_callback(place.shape, _at(place.path, shardings), _once(read, place.shape))
+        return jax.make_array_from_callback(place.shape, at_path(place.path, laid), _once(read, place.shape))
 
     return _parameters(config, stored, family, form, dtype, unneeded, progress, made)
 
@@ -119,14 +123,8 @@ def _parameters(
         taken = _dtype(stored, place) if dtype is None else np.dtype(dtype)
         read = partial(_read, stored, place, taken, _pairs(family, form, place), _adds(form, place), advance)
         *above, last = place.path
-        _at(above, params)[last] = made(place, taken, read)
+        at_path(above, params)[last] = made(place, taken, read)
     return params
-
-
-def _at(path: Sequence[str], tree: Any) -> Any:
-    for name in path:
-        tree = tree[name]
-    return tree
 
 
 def _once(read: Callable[[Index], np.ndarray], shape: tuple[int, ...]) -> Callable[[Any], np.ndarray]:
@@ -162,7 +160,7 @@ def _read(
     def fill(part: _Part) -> int:
         tensor = shared[part.name] if part.name in shared else stored.tensor(part.name)
         fill_from_stored(part.out, tensor, place, part.inside, pairs, adds)
-        return int(tensor.nbytes * part.share)
+        return part.out.size * tensor.itemsize
 
     # One on each core: NumPy lets others run while it copies.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -176,19 +174,17 @@ def _read(
 
 
 class _Part(NamedTuple):
-    """What is read of one tensor at a time: what lies `inside` goes into `out`; it is a `share` of what is wanted of
-    that tensor, and the last or not."""
+    """What is read of one tensor at a time: what lies `inside` goes into `out`; the last of that tensor, or not."""
 
     name: str
     inside: Index
     out: np.ndarray
-    share: float
     last: bool
 
 
 def _layers(place: Place, index: Index, out: np.ndarray) -> Iterator[_Part]:
     for row, layer in enumerate(range(index[0].start, index[0].stop)):
-        yield _Part(place.names[layer], index[1:], out[row], 1.0, True)
+        yield _Part(place.names[layer], index[1:], out[row], True)
 
 
 def _pieces(place: Place, index: Index, out: np.ndarray) -> Iterator[_Part]:
@@ -199,7 +195,7 @@ def _pieces(place: Place, index: Index, out: np.ndarray) -> Iterator[_Part]:
     for begin, end in itertools.pairwise(ends):
         inside = (*index[:axis], slice(start + begin, start + end), *index[axis + 1 :])
         part = out[(slice(None),) * axis + (slice(begin, end),)]
-        yield _Part(place.names[0], inside, part, (end - begin) / size, end == size)
+        yield _Part(place.names[0], inside, part, end == size)
 
 
 def _pairs(family: Family, form: Form, place: Place) -> bool:

@@ -4,7 +4,7 @@ Initialization, abstract shapes, shardings and checks all derive from `parameter
 stacked along a leading `layers` axis, whether the decoder scans over them or unrolls them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -113,3 +113,10 @@ def initialize(key: jax.Array, specs: Any, dtype: Any = jnp.float32) -> Any:
     keys = jax.random.split(key, len(leaves))
     values = [spec.initializer(k, spec.shape, dtype) for k, spec in zip(keys, leaves, strict=True)]
     return jax.tree.unflatten(treedef, values)
+
+
+def at_path(path: Sequence[str], tree: Any) -> Any:
+    """What lies at `path`, name by name, in a tree of parameters or of anything laid out like one."""
+    for name in path:
+        tree = tree[name]
+    return tree

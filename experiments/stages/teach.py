@@ -160,8 +160,7 @@ def price_run(run: Run, progress: StageProgress) -> None:
         # What follows from an answer is not known yet: it is taken to be as long as the first question.
         turns = task_named(each.task).most_turns if styled else 1
         by_model.setdefault(panel.teacher_of(each.request).model, []).extend([each] * turns)
-    later = expected_questions(run)
-    for each in later:
+    for each in expected_questions(run):
         by_model.setdefault(panel.teacher_of(each.request).model, []).append(each)
     prices = {teacher.model: teacher.price for teacher in panel.teachers if teacher.price is not None}
     if missing := sorted(set(by_model) - set(prices)):
@@ -178,10 +177,10 @@ def price_run(run: Run, progress: StageProgress) -> None:
             f"{line.model}  {line.task:<10} {line.requests:>7,} requests  {line.prompt_tokens:>12,} tokens in  "
             f"{line.completion_tokens:>12,} out  ${line.likely:,.2f} likely  ${line.most:,.2f} at most"
         )
-    likely, most = together(lines, 1.0)
+    likely, most = _together(lines, 1.0)
     progress.say(f"together ${likely:,.2f} likely, ${most:,.2f} at most; nothing was sent")
     if scale > 1.01:
-        likely, most = together(lines, scale)
+        likely, most = _together(lines, scale)
         progress.say(
             f"these seeds give {len(distinct):,} of {wanted:,} requests; all of them, alike, "
             f"${likely:,.2f} likely, ${most:,.2f} at most"
@@ -191,7 +190,7 @@ def price_run(run: Run, progress: StageProgress) -> None:
         progress.say(f"config.teacher.budget_dollars={budget:g} will stop it before that")
 
 
-def together(lines: Sequence[Forecast], scale: float) -> tuple[float, float]:
+def _together(lines: Sequence[Forecast], scale: float) -> tuple[float, float]:
     """Dollars likely and at most, when seeds give `scale` times as many requests. How often the train stage asks does
     not depend on them."""
     factors = [1.0 if line.task == ON_POLICY else scale for line in lines]

@@ -30,6 +30,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from demiurgic_jax.data.files import give_back_pages
 from demiurgic_jax.data.sentencepiece_tokenizer import train_sentencepiece
 from demiurgic_jax.interop.families import family_of
 from demiurgic_jax.interop.huggingface_config import write_config
@@ -146,7 +147,7 @@ def forget(path: Path) -> None:
     """Pushes the files of `path` out of the page cache."""
     for descriptor in opened(path):
         os.fsync(descriptor)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    give_back_pages(path)
 
 
 def opened(path: Path) -> Iterator[int]:
